@@ -1,0 +1,361 @@
+"""The slotted Tensor and the nodes of the graph, shared by the operations and by autograd.
+
+How views and writes work
+-------------------------
+A Tensor is a *root* or a *view*. A view remembers its root and how it was made (`Alias`). Every Tensor that
+is written gets a higher version; a view whose version is behind its root's is made again when it is next
+used, never when the write happens. So a view sees writes to its base on every library, also where the
+library itself had to copy, and a view that nobody reads again costs nothing.
+
+A write copies first only if somebody else holds the array (``_shared``): a node that saved it for its
+backward, or a detached Tensor. Parameters, the leaves that require grad, are the exception. Optimizers write
+them in place, without a copy; a node that saved one remembers its version and refuses to go on when that
+has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tinyxp.errors import DTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tinyxp.backend import Device
+
+Array = Any  # an array of a backend's library
+
+TENSORS: set[type] = set()  # Tensor and its subclasses: one look-up decides whether a value is a Tensor
+
+
+class _Mode(threading.local):
+    """What the current thread does with operations on Tensors that require grad."""
+
+    grad = True
+    watch: Callable[[Node], None] | None = None  # told of every node that is recorded
+
+
+MODE = _Mode()
+
+
+@contextmanager
+def grad_mode(enabled: bool) -> Iterator[None]:  # noqa: FBT001 - the mode is the argument
+    """Record operations inside the ``with`` block, or do not."""
+    before = MODE.grad
+    MODE.grad = enabled
+    try:
+        yield
+    finally:
+        MODE.grad = before
+
+
+@contextmanager
+def watch(seen: Callable[[Node], None]) -> Iterator[None]:
+    """Call `seen` with every node that is recorded inside the ``with`` block."""
+    before = MODE.watch
+
+    def both(node: Node) -> None:
+        seen(node)
+        if before is not None:
+            before(node)
+
+    MODE.watch = both
+    try:
+        yield
+    finally:
+        MODE.watch = before
+
+
+class Aval:
+    """An array without its data: what a derivative rule gets for an argument it did not ask to read."""
+
+    __slots__ = ("device", "dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, device: Any) -> None:
+        self.shape, self.dtype, self.device = shape, dtype, device
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+    def __repr__(self) -> str:
+        return f"Aval(shape={self.shape}, dtype={self.dtype}, device={self.device})"
+
+
+class Leaf:
+    """The end of the graph: where the gradient of a Tensor that requires grad is collected."""
+
+    __slots__ = ("aval", "device", "extra", "grad")
+    nout = 1
+    parents: tuple[Any, ...] = ()
+
+    def __init__(self, aval: Aval, device: Device) -> None:
+        self.aval, self.device = aval, device
+        self.grad: Tensor | None = None
+        self.extra: dict[str, Any] | None = None  # hooks
+
+
+class Node:
+    """One recorded operation.
+
+    Attributes
+    ----------
+    op : Op
+        The line of the table: what the operation is called and how to differentiate it.
+    args : tuple or None
+        For each argument the saved array, an `Aval`, or the plain Python value; None once freed.
+    kwargs : dict
+        Keyword arguments of the operation.
+    out : array, tuple of arrays or None
+        The result, if the rule reads it.
+    aux : tuple
+        What a fused forward kept for its backward.
+    parents, indices : tuple
+        For each argument the Node or Leaf it came from (None: no gradient wanted), and which of its outputs.
+    aval : Aval or tuple of Aval
+        Shape and dtype of the output, of all outputs where there are several.
+    checks : tuple
+        Pairs (parameter, version) of the parameters whose arrays are saved.
+    """
+
+    __slots__ = (
+        "args", "aux", "aval", "checks", "device", "extra", "indices", "kwargs", "nout", "op", "out",
+        "parents", "__weakref__",
+    )  # fmt: skip
+
+    args: tuple[Any, ...] | None
+
+    @property
+    def name(self) -> str:
+        """The name of the operation."""
+        return self.op.name
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} backward>"
+
+
+class Alias:
+    """How a view is made from its root.
+
+    Attributes
+    ----------
+    root : Tensor
+        Whose array the view looks into.
+    version : int
+        The root's version when the view's array was made.
+    parent : Alias or None
+        The view that this one was made from; None if it was the root itself.
+    step, args : callable, tuple
+        ``step(parent, *args)`` makes the view.
+    recorded : bool
+        Whether gradients flow from the view to the root.
+    strides : tuple of int or None
+        Distance of neighbours along each axis in elements of the root in C order, once asked for.
+    """
+
+    __slots__ = ("args", "parent", "recorded", "root", "step", "strides", "version")
+
+    def __init__(
+        self,
+        root: Tensor,
+        parent: Alias | None,
+        step: Callable[..., Tensor],
+        args: tuple[Any, ...],
+        recorded: bool,  # noqa: FBT001 - positional for speed
+    ) -> None:
+        self.root, self.version = root, root._version
+        self.parent, self.step, self.args, self.recorded = parent, step, args, recorded
+        self.strides: tuple[int, ...] | None = None
+
+    def steps(self) -> list[Alias]:
+        """Return this alias and those it stands on, the one next to the root first."""
+        found: list[Alias] = []
+        alias: Alias | None = self
+        while alias is not None:
+            found.append(alias)
+            alias = alias.parent
+        return found[::-1]
+
+    def replay(self, root: Tensor) -> Tensor:
+        """Make this view of `root` instead of the Tensor it was first made from."""
+        for alias in self.steps():
+            root = alias.step(root, *alias.args)
+        return root
+
+
+class Group:
+    """Roots that share one array: a Tensor and what `detach` made of it."""
+
+    __slots__ = ("members",)
+
+    def __init__(self) -> None:
+        self.members: list[weakref.ref[Tensor]] = []
+
+    def add(self, t: Tensor) -> None:
+        """Let `t` see the writes of the others."""
+        self.members = [m for m in self.members if m() is not None]
+        self.members.append(weakref.ref(t))
+        t._alias = self
+
+    def mark(self, root: Tensor, checks: list[tuple[Tensor, int]]) -> None:
+        """Note that a node saves the common array, of which one member may be a parameter."""
+        alive = [m for m in (ref() for ref in self.members) if m is not None]
+        if any(type(m._node) is Leaf for m in alive):
+            checks.append((root, root._version))
+        for member in alive:
+            member._shared = True
+
+    def push(self, t: Tensor) -> None:
+        """Give the others the array that `t` now holds."""
+        for ref in self.members:
+            other = ref()
+            if other is not None and other is not t:
+                other._raw, other._shared = t._raw, t._shared
+                other._version += 1
+
+
+class Tensor:
+    """An array that can record what is done to it; see `tinyxp.tensor` for its methods."""
+
+    __slots__ = (
+        "_alias", "_device", "_index", "_node", "_raw", "_shared", "_version", "__weakref__",
+    )  # fmt: skip
+
+    _raw: Array
+    _device: Device
+    _node: Node | Leaf | None
+    _index: int
+    _alias: Alias | Group | None
+    _version: int
+    _shared: bool
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        TENSORS.add(cls)
+
+
+TENSORS.add(Tensor)
+_new = Tensor.__new__
+
+
+def wrap(raw: Array, device: Device) -> Tensor:
+    """Return a Tensor around a library's array, outside the graph."""
+    t = _new(Tensor)
+    t._raw = raw
+    t._device = device
+    t._node = None
+    t._index = 0
+    t._alias = None
+    t._version = 0
+    t._shared = False
+    return t
+
+
+def fresh(t: Tensor) -> Tensor:
+    """Return `t`, its array made again if its base was written since."""
+    alias = t._alias
+    if type(alias) is Alias and alias.version != alias.root._version:
+        _refresh(t, alias)
+    return t
+
+
+def _refresh(t: Tensor, alias: Alias) -> None:
+    with grad_mode(alias.recorded):
+        value = alias.replay(alias.root)
+    t._raw = value._raw
+    if alias.recorded:
+        t._node, t._index = value._node, value._index
+    alias.version = alias.root._version
+    t._version += 1
+
+
+def root_of(t: Tensor) -> Tensor:
+    """Return the Tensor whose array `t` looks into: `t` itself unless it is a view."""
+    alias = t._alias
+    return alias.root if type(alias) is Alias else t
+
+
+def is_leaf(t: Tensor) -> bool:
+    """Whether `t` is a starting point of the graph that requires grad."""
+    return type(t._node) is Leaf
+
+
+def make_view(out: Tensor, x: Tensor, step: Callable[..., Tensor], args: tuple[Any, ...]) -> Tensor:
+    """Declare `out` a view of `x`: ``step(x, *args)`` makes it again."""
+    alias = x._alias
+    if type(alias) is Alias:
+        root, parent = alias.root, alias
+    else:
+        root, parent = x, None
+    recorded = out._node is not None or root._node is None
+    if not recorded and type(root._node) is not Leaf:
+        root = detached(root)  # an unrecorded view must not keep the graph alive
+    out._alias = Alias(root, parent, step, args, recorded)
+    return out
+
+
+def detached(t: Tensor) -> Tensor:
+    """Return a Tensor outside the graph that sees the same array, also after writes."""
+    out = wrap(fresh(t)._raw, t._device)
+    alias = t._alias
+    if type(alias) is Alias:
+        out._alias = Alias(detached(alias.root), alias.parent, alias.step, alias.args, True)  # noqa: FBT003
+        return out
+    out._shared, out._version = t._shared, t._version
+    if alias is None:
+        alias = Group()
+        alias.add(t)
+    alias.add(out)
+    return out
+
+
+def written(t: Tensor) -> None:
+    """Say that the array of `t` was written in place: views follow, old graphs refuse."""
+    alias = t._alias
+    root = alias.root if type(alias) is Alias else t
+    root._version += 1
+    if root is not t:
+        t._version += 1
+        alias.version = root._version  # type: ignore[union-attr] - a view: its alias is an Alias
+    if type(root._alias) is Group:
+        root._alias.push(root)
+
+
+def set_leaf(t: Tensor) -> None:
+    """Make `t` a leaf that requires grad."""
+    from tinyxp import dtypes
+
+    d = dtypes.of(t._raw.dtype)
+    if d.kind not in "fc":
+        raise DTypeError(
+            f"only floating Tensors can require grad; got dtype {d}; convert it with x.to('float32') first"
+        )
+    if type(t._alias) is Alias:
+        t._alias.recorded = False  # a leaf of its own: later writes to the base change only its values
+    t._node = Leaf(Aval(tuple(t._raw.shape), t._raw.dtype, t._device.native), t._device)
+    t._index = 0
+
+
+def save_mark(x: Tensor, checks: list[tuple[Tensor, int]]) -> None:
+    """Note that a node saves the array of `x`: a write copies first, or, for a parameter, is noticed."""
+    alias = x._alias
+    root = alias.root if type(alias) is Alias else x
+    if type(root._alias) is Group:
+        root._alias.mark(root, checks)
+    elif type(root._node) is Leaf or type(x._node) is Leaf:
+        checks.append((root, root._version))
+    else:
+        root._shared = True

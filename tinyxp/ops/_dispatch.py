@@ -1,0 +1,448 @@
+"""From Tensors to the library's arrays and back: every operation goes through a function of this module.
+
+`unary` and `binary` make the elementwise functions, `apply` calls anything else, `view` makes views, and
+`fused` turns an operation of the backend's third tier into a function on Tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from tinyxp import _fused, dtypes
+from tinyxp._core import MODE, TENSORS, Tensor, fresh, make_view, wrap
+from tinyxp.autograd._graph import op as table_line
+from tinyxp.autograd._graph import record
+from tinyxp.errors import (
+    MIXED_DEVICES,
+    DeviceMismatchError,
+    DTypeError,
+    ShapeError,
+    TinyxpError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from tinyxp._core import Node
+    from tinyxp.backend import Device
+    from tinyxp.dtypes import DType
+
+_new = Tensor.__new__
+NOTHING: dict[str, Any] = {}
+
+
+# ---------------------------------------------------------------- messages
+def describe(a: Any) -> str:
+    """Return what a message says of an argument: shape, dtype and device of a Tensor."""
+    if type(a) in TENSORS:
+        d = dtypes.of(a._raw.dtype)
+        return f"{d}{list(a._raw.shape)} on {a._device}"
+    if isinstance(a, (tuple, list)) and any(type(x) in TENSORS for x in a):
+        return "[" + ", ".join(describe(x) for x in a) + "]"
+    return repr(a) if isinstance(a, (int, float, complex, str, tuple, list)) else type(a).__name__
+
+
+def explain(name: str, args: Iterable[Any], error: Exception) -> Exception:
+    """Return `error` with the operation and its arguments in the message, as an error of tinyxp's tree."""
+    if isinstance(error, TinyxpError):
+        return error
+    args = list(args)
+    text = f"{name}: {error}; got {', '.join(map(describe, args))}"
+    if _do_not_broadcast(args):
+        return ShapeError(text)
+    known: dict[type, type[Exception]] = {ValueError: ShapeError, TypeError: DTypeError}
+    kind = known.get(type(error), type(error))
+    try:
+        return kind(text)
+    except TypeError:  # an exception class with a signature of its own
+        error.add_note(text)
+        return error
+
+
+def _do_not_broadcast(args: Iterable[Any]) -> bool:
+    try:
+        broadcast_shapes(*(a._raw.shape for a in args if type(a) in TENSORS))
+    except ShapeError:
+        return True
+    return False
+
+
+def mismatch(name: str, tensors: Sequence[Tensor]) -> DeviceMismatchError:
+    """Return the error for Tensors of several devices in the operation `name`."""
+    from tinyxp.backend import get_default_device
+
+    names = list(dict.fromkeys(str(t._device) for t in tensors))
+    default = str(get_default_device())
+    hint = (
+        f"\n\nArrays made without device= are on the default device, {default!r}: pass device= when you make "
+        f"them, or set it once with tinyxp.set_default_device({names[0] if default != names[0] else names[-1]!r})."
+        if default in names
+        else ""
+    )
+    return DeviceMismatchError(
+        MIXED_DEVICES.format(
+            operation=name, devices=" and ".join(names), first=names[0], second=names[-1], hint=hint
+        )
+    )
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape that arrays of `shapes` broadcast to.
+
+    Raises
+    ------
+    ShapeError
+        If they do not broadcast.
+
+    Examples
+    --------
+    >>> broadcast_shapes((3, 1), (1, 4))
+    (3, 4)
+    """
+    ndim = max(map(len, shapes), default=0)
+    out = [1] * ndim
+    for shape in shapes:
+        for i, n in enumerate(shape, start=ndim - len(shape)):
+            if n != 1:
+                if out[i] not in (1, n):
+                    raise ShapeError(f"shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast")
+                out[i] = n
+    return tuple(out)
+
+
+# ---------------------------------------------------------------- arguments
+def is_tensor(x: object) -> bool:
+    """Whether `x` is a Tensor."""
+    return type(x) in TENSORS
+
+
+def device_of(name: str, tensors: Sequence[Tensor]) -> Device:
+    """Return the common device of `tensors`."""
+    device = tensors[0]._device
+    for t in tensors:
+        if t._device is not device:
+            raise mismatch(name, tensors)
+    return device
+
+
+def as_tensor(x: Any, device: Device | None = None) -> Tensor:
+    """Return `x`, a Tensor, an array of a loaded library or a number, as a Tensor."""
+    if type(x) in TENSORS:
+        return fresh(x)
+    from tinyxp.ops._creation import asarray
+
+    return asarray(x, device=device)
+
+
+def plain(x: Any) -> Any:
+    """Return a library's scalar, such as ``numpy.float64(2)``, as the Python number it stands for."""
+    if type(x) in dtypes.KIND_OF_SCALAR:
+        return x
+    if getattr(x, "shape", None) == () and hasattr(x, "item") and not hasattr(x, "__setitem__"):
+        return x.item()
+    for kind in (bool, int, float, complex):
+        if isinstance(x, kind):
+            return kind(x)
+    return x
+
+
+def cast(raw: Any, d: DType, device: Device) -> Any:
+    """Return the array `raw` with dtype `d`."""
+    native = device.backend.native_dtype(d)
+    return raw if raw.dtype == native else device.xp.astype(raw, native)
+
+
+def _promote_pair(a: Any, b: Any, device: Device) -> tuple[Any, Any]:
+    d = dtypes.promote(dtypes.of(a.dtype), dtypes.of(b.dtype))
+    return cast(a, d, device), cast(b, d, device)
+
+
+def _mixed(name: str, x1: Any, x2: Any) -> tuple[Any, Any, Any, Any, Device]:
+    """Prepare two operands of which one, or both, are not Tensors."""
+    t1, t2 = type(x1) in TENSORS, type(x2) in TENSORS
+    x1, x2 = x1 if t1 else plain(x1), x2 if t2 else plain(x2)
+    if not t1 and not t2:
+        x1, x2 = as_tensor(x1), as_tensor(x2)
+    elif type(x2 if t1 else x1) in dtypes.KIND_OF_SCALAR:
+        tensor, number = (x1, x2) if t1 else (x2, x1)
+        tensor, raw, number = _with_scalar(fresh(tensor), number)
+        device = tensor._device
+        return (tensor, number, raw, number, device) if t1 else (number, tensor, number, raw, device)
+    else:
+        device = (x1 if t1 else x2)._device
+        x1, x2 = as_tensor(x1, device), as_tensor(x2, device)
+    device = device_of(name, (x1, x2))
+    a, b = fresh(x1)._raw, fresh(x2)._raw
+    if a.dtype != b.dtype:
+        a, b = _promote_pair(a, b, device)
+    return x1, x2, a, b, device
+
+
+def _with_scalar(t: Tensor, number: Any) -> tuple[Tensor, Any, Any]:
+    """Let the dtype of `t` rule over a Python number, unless the number is of a higher kind."""
+    raw, device = t._raw, t._device
+    d = dtypes.of(raw.dtype)
+    kind = dtypes.KIND_OF_SCALAR[type(number)]
+    if dtypes.RANK[kind] > dtypes.RANK[d.kind]:
+        raw = cast(raw, dtypes.promote(d, _scalar_dtype(kind, d)), device)
+    elif kind != d.kind and kind != "b" and d.kind == "c":
+        number = complex(number)
+    return t, raw, number
+
+
+def _scalar_dtype(kind: str, d: DType) -> DType:
+    if kind == "c" and d.kind == "f":
+        return dtypes.promote(d, dtypes.type_names["complex64"])
+    return dtypes.default_of_kind(kind)
+
+
+# ---------------------------------------------------------------- elementwise functions
+def unary(name: str) -> Callable[[Any], Tensor]:
+    """Make the elementwise function `name` of one argument."""
+    line = table_line(name)
+
+    def function(x: Any, /) -> Tensor:
+        if type(x) not in TENSORS:
+            x = as_tensor(x)
+        elif x._alias is not None:
+            fresh(x)
+        device = x._device
+        raw = x._raw
+        try:
+            r = device.fns[name](raw)
+        except Exception as e:  # noqa: BLE001 - every error is given its context
+            raise explain(name, (x,), e) from None
+        if type(r) is not device.array_type:
+            r = device.wrap(r)
+        out = _new(Tensor)
+        out._raw = r
+        out._device = device
+        out._node = None
+        out._index = 0
+        out._alias = None
+        out._version = 0
+        out._shared = False
+        if x._node is not None and MODE.grad:
+            record(line, out, (x,), (raw,), NOTHING)
+        return out
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def binary(name: str) -> Callable[[Any, Any], Tensor]:
+    """Make the elementwise function `name` of two arguments."""
+    line = table_line(name)
+
+    def function(x1: Any, x2: Any, /) -> Tensor:
+        if type(x1) in TENSORS and type(x2) in TENSORS:
+            device = x1._device
+            if device is not x2._device:
+                raise mismatch(name, (x1, x2))
+            if x1._alias is not None:
+                fresh(x1)
+            if x2._alias is not None:
+                fresh(x2)
+            a, b = x1._raw, x2._raw
+            if a.dtype is not b.dtype and a.dtype != b.dtype:
+                a, b = _promote_pair(a, b, device)
+            tracked = x1._node is not None or x2._node is not None
+        else:
+            x1, x2, a, b, device = _mixed(name, x1, x2)
+            tracked = (type(x1) in TENSORS and x1._node is not None) or (
+                type(x2) in TENSORS and x2._node is not None
+            )
+        try:
+            r = device.fns[name](a, b)
+        except Exception as e:  # noqa: BLE001 - every error is given its context
+            raise explain(name, (x1, x2), e) from None
+        if type(r) is not device.array_type:
+            r = device.wrap(r)
+        out = _new(Tensor)
+        out._raw = r
+        out._device = device
+        out._node = None
+        out._index = 0
+        out._alias = None
+        out._version = 0
+        out._shared = False
+        if tracked and MODE.grad:
+            record(line, out, (x1, x2), (a, b), NOTHING)
+        return out
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+# ---------------------------------------------------------------- everything else
+def call(device: Device, name: str, raws: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Call the function `name` of the device's extended namespace (``"linalg.svd"`` is in its linalg)."""
+    extension, _, function = name.rpartition(".")
+    if extension:
+        return getattr(device.fns[extension], function)(*raws, **kwargs)
+    return device.fns[name](*raws, **kwargs)
+
+
+def finish(r: Any, device: Device) -> Any:
+    """Wrap what a library returned: an array, or a sequence of arrays as a tuple of the same kind."""
+    if type(r) is device.array_type:
+        return wrap(r, device)
+    if isinstance(r, tuple) and hasattr(r, "_fields"):
+        return type(r)(*[finish(x, device) for x in r])
+    if isinstance(r, (tuple, list)):
+        return tuple([finish(x, device) for x in r])
+    return wrap(device.wrap(r), device)
+
+
+def apply(
+    name: str,
+    args: Sequence[Any],
+    kwargs: dict[str, Any] = NOTHING,
+    *,
+    forward: Callable[..., Any] | None = None,
+) -> Any:
+    """Call an operation on arguments of which some are Tensors, and record it.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the table and, unless `forward` is given, in the extended namespace.
+    args : sequence
+        Positional arguments; those to be differentiated are Tensors.
+    kwargs : dict
+        Keyword arguments, none of them a Tensor.
+    forward : callable, optional
+        ``forward(xp, *raws, **kwargs)``, for what the library has not under this name.
+    """
+    tensors = [fresh(a) for a in args if type(a) in TENSORS]
+    device = device_of(name, tensors)
+    raws = [a._raw if type(a) in TENSORS else a for a in args]
+    try:
+        if forward is None:
+            r = call(device, name, raws, kwargs)
+        else:
+            r = forward(device.xp, *raws, **kwargs)
+    except Exception as e:  # noqa: BLE001 - every error is given its context
+        raise explain(name, args, e) from None
+    out = finish(r, device)
+    if MODE.grad and any(t._node is not None for t in tensors):
+        _record_floating(name, out, args, raws, kwargs)
+    return out
+
+
+def _record_floating(name: str, out: Any, args: Any, raws: Any, kwargs: dict[str, Any]) -> None:
+    outs = out if isinstance(out, tuple) else (out,)
+    if any(dtypes.of(o._raw.dtype).kind in "fc" for o in outs):
+        record(table_line(name), out, args, raws, kwargs)
+
+
+def untracked(name: str, args: Sequence[Any], kwargs: dict[str, Any] = NOTHING) -> Any:
+    """Call an operation whose result has no derivative."""
+    tensors = [fresh(a) for a in args if type(a) in TENSORS]
+    device = device_of(name, tensors)
+    raws = [a._raw if type(a) in TENSORS else a for a in args]
+    try:
+        return finish(call(device, name, raws, kwargs), device)
+    except Exception as e:  # noqa: BLE001 - every error is given its context
+        raise explain(name, args, e) from None
+
+
+def variadic(name: str, tensors: Sequence[Tensor], kwargs: dict[str, Any]) -> Tensor:
+    """Call an operation on a sequence of Tensors, such as concat, and record it."""
+    tensors = [fresh(t) for t in tensors]
+    device = device_of(name, tensors)
+    raws = [t._raw for t in tensors]
+    try:
+        r = call(device, name, (raws,), kwargs)
+    except Exception as e:  # noqa: BLE001 - every error is given its context
+        raise explain(name, tensors, e) from None
+    out: Tensor = finish(r, device)
+    if MODE.grad and any(t._node is not None for t in tensors):
+        record(table_line(name), out, tensors, raws, kwargs)
+    return out
+
+
+def view(
+    name: str,
+    x: Tensor,
+    forward: Callable[..., Any],
+    step: Callable[..., Tensor],
+    args: tuple[Any, ...],
+) -> Tensor:
+    """Make a view of `x`.
+
+    Parameters
+    ----------
+    forward : callable
+        ``forward(raw, *args)`` makes it of the library's array.
+    step : callable
+        ``step(x, *args)`` makes it of a Tensor; remembered to make it again.
+    """
+    if x._alias is not None:
+        fresh(x)
+    raw = x._raw
+    device = x._device
+    try:
+        r = forward(raw, *args)
+    except Exception as e:  # noqa: BLE001 - every error is given its context
+        raise explain(name, (x, *args), e) from None
+    if type(r) is not device.array_type:
+        r = device.wrap(r)
+    out = wrap(r, device)
+    if x._node is not None and MODE.grad:
+        record(table_line(name), out, (x, *args), (raw, *args), NOTHING)
+    return make_view(out, x, step, args)
+
+
+# ---------------------------------------------------------------- fused operations
+def composite(name: str) -> Callable[..., Tensor]:
+    """Return the definition of a fused operation in terms of the namespace, as a function on Tensors."""
+    from tinyxp import ops
+
+    definition = getattr(_fused, name)
+    return lambda *args, **kwargs: definition(ops, *args, **kwargs)
+
+
+def _joint(name: str) -> Callable[[Node, Any, tuple[bool, ...]], Sequence[Any]]:
+    vjp = f"{name}_vjp"
+
+    def joint(node: Node, g: Any, needs: tuple[bool, ...]) -> Sequence[Any]:
+        found: Sequence[Any] = node.device.fns[vjp](
+            g, node.out, node.aux, *node.args, needs=needs, **node.kwargs
+        )
+        return found
+
+    return joint
+
+
+def fused(name: str) -> Callable[..., Tensor]:
+    """Make the operation `name` of the backend's third tier a function on Tensors."""
+    line = table_line(name)
+    line.joint = _joint(name)
+    line.reads_out = name in _fused.READS_OUT
+
+    def function(*args: Any, **kwargs: Any) -> Tensor:
+        tensors = [fresh(a) for a in args if type(a) in TENSORS]
+        device = device_of(name, tensors)
+        raws = [a._raw if type(a) in TENSORS else a for a in args]
+        try:
+            r, aux = device.fns[name](*raws, **kwargs)
+        except Exception as e:  # noqa: BLE001 - every error is given its context
+            raise explain(name, args, e) from None
+        if type(r) is not device.array_type:
+            r = device.wrap(r)
+        out = wrap(r, device)
+        if MODE.grad and any(t._node is not None for t in tensors):
+            record(line, out, args, raws, kwargs, aux)
+        return out
+
+    function.__name__ = function.__qualname__ = name
+    definition = getattr(_fused, name)
+    function.__doc__ = definition.__doc__
+    return function
+
+
+def size_of(shape: Sequence[int]) -> int:
+    """Return the number of elements of an array of this shape."""
+    return math.prod(shape)

@@ -1,0 +1,137 @@
+"""Where the elements of a view lie in its root, counted as if the root were in C order.
+
+NumPy's `reshape` is a view unless the order of the elements demands a copy. Which of the two it is must not
+depend on the backend or on how a library happens to lay out its memory, so it is decided here, from how the
+view was made, and with no look at an array.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tinyxp._core import Alias, Tensor
+
+Strides = tuple[int, ...]
+
+
+def c_strides(shape: Sequence[int]) -> Strides:
+    """Return the strides, in elements, of an array of `shape` in C order."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def reshapes_in_place(x: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a reshape of the view `x` to `shape` can be a view itself."""
+    alias: Any = x._alias
+    old = tuple(x._raw.shape)
+    found = strides_of(alias)
+    return found is not None and reshaped(old, found, _completed(shape, math.prod(old))) is not None
+
+
+def strides_of(alias: Alias) -> Strides | None:
+    """Return the strides of a view in its root; None where there are none, as for parts of complex numbers."""
+    shape: tuple[int, ...] = tuple(alias.root._raw.shape)
+    strides: Strides | None = c_strides(shape)
+    for step in alias.steps():
+        if strides is None:
+            return None
+        name = step.step.__name__
+        if name == "permute_dims":
+            axes = step.args[0]
+            shape, strides = tuple(shape[a] for a in axes), tuple(strides[a] for a in axes)
+        elif name == "reshape":
+            new = _completed(step.args[0], math.prod(shape))
+            strides, shape = reshaped(shape, strides, new), new
+        elif name == "getitem":
+            shape, strides = indexed(shape, strides, step.args[0])
+        elif name == "broadcast_to":
+            shape, strides = _broadcast(shape, strides, step.args[0])
+        else:
+            return None
+    return strides
+
+
+def _completed(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    if -1 not in shape:
+        return shape
+    rest = -math.prod(shape)
+    return tuple((size // rest if rest else 0) if n == -1 else n for n in shape)
+
+
+def reshaped(shape: tuple[int, ...], strides: Strides, new: tuple[int, ...]) -> Strides | None:
+    """Return the strides after a reshape, or None if it demands a copy.
+
+    Both shapes are cut into the smallest groups of axes of equal size; within a group of the old axes each
+    stride must be the next one times its length.
+    """
+    if math.prod(shape) == 0:
+        return c_strides(new)
+    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    found: list[int] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        if j < len(new) and new[j] == 1:
+            found.append(0)
+            j += 1
+            continue
+        if i >= len(old) or j >= len(new):
+            return None
+        first_i, first_j, a, b = i, j, old[i][0], new[j]
+        while a != b:
+            if a < b:
+                i += 1
+                if i >= len(old):
+                    return None
+                a *= old[i][0]
+            else:
+                j += 1
+                if j >= len(new):
+                    return None
+                b *= new[j]
+        for k in range(first_i, i):
+            if old[k][1] != old[k + 1][1] * old[k + 1][0]:
+                return None
+        step, group = old[i][1], []
+        for n in reversed(new[first_j : j + 1]):
+            group.append(step)
+            step *= n
+        found += reversed(group)
+        i, j = i + 1, j + 1
+    return tuple(found)
+
+
+def indexed(
+    shape: tuple[int, ...], strides: Strides, key: Any
+) -> tuple[tuple[int, ...], Strides]:
+    """Return shape and strides after basic indexing."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    used = sum(k is not None and k is not Ellipsis for k in items)
+    dots = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
+    items[dots : dots + 1] = [slice(None)] * (len(shape) - used)
+    new_shape, new_strides, axis = [], [], 0
+    for k in items:
+        if k is None:
+            new_shape.append(1)
+            new_strides.append(0)
+            continue
+        if isinstance(k, slice):
+            start, stop, step = k.indices(shape[axis])
+            new_shape.append(len(range(start, stop, step)))
+            new_strides.append(strides[axis] * step)
+        axis += 1
+    return tuple(new_shape), tuple(new_strides)
+
+
+def _broadcast(
+    shape: tuple[int, ...], strides: Strides, new: tuple[int, ...]
+) -> tuple[tuple[int, ...], Strides]:
+    extra = len(new) - len(shape)
+    old = zip(shape, strides, new[extra:], strict=True)
+    return new, (0,) * extra + tuple(0 if n == 1 != m else s for n, s, m in old)
