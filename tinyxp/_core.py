@@ -162,23 +162,16 @@ class Alias:
         ``step(parent, *args)`` makes the view.
     recorded : bool
         Whether gradients flow from the view to the root.
-    strides : tuple of int or None
-        Distance of neighbours along each axis in elements of the root in C order, once asked for.
     """
 
-    __slots__ = ("args", "parent", "recorded", "root", "step", "strides", "version")
+    __slots__ = ("args", "parent", "recorded", "root", "step", "version")
 
-    def __init__(
-        self,
-        root: Tensor,
-        parent: Alias | None,
-        step: Callable[..., Tensor],
-        args: tuple[Any, ...],
-        recorded: bool,  # noqa: FBT001 - positional for speed
-    ) -> None:
-        self.root, self.version = root, root._version
-        self.parent, self.step, self.args, self.recorded = parent, step, args, recorded
-        self.strides: tuple[int, ...] | None = None
+    root: Tensor
+    version: int
+    parent: Alias | None
+    step: Callable[..., Tensor]
+    args: tuple[Any, ...]
+    recorded: bool
 
     def steps(self) -> list[Alias]:
         """Return this alias and those it stands on, the one next to the root first."""
@@ -249,6 +242,7 @@ class Tensor:
 
 TENSORS.add(Tensor)
 _new = Tensor.__new__
+_new_alias = Alias.__new__
 
 
 def wrap(raw: Array, device: Device) -> Tensor:
@@ -300,10 +294,18 @@ def make_view(out: Tensor, x: Tensor, step: Callable[..., Tensor], args: tuple[A
         root, parent = alias.root, alias
     else:
         root, parent = x, None
-    recorded = out._node is not None or root._node is None
-    if not recorded and type(root._node) is not Leaf:
-        root = detached(root)  # an unrecorded view must not keep the graph alive
-    out._alias = Alias(root, parent, step, args, recorded)
+    made = _new_alias(Alias)
+    made.recorded = True
+    if out._node is None and root._node is not None:
+        made.recorded = False
+        if type(root._node) is not Leaf:
+            root = detached(root)  # an unrecorded view must not keep the graph alive
+    made.root = root
+    made.version = root._version
+    made.parent = parent
+    made.step = step
+    made.args = args
+    out._alias = made
     return out
 
 
@@ -312,7 +314,10 @@ def detached(t: Tensor) -> Tensor:
     out = wrap(fresh(t)._raw, t._device)
     alias = t._alias
     if type(alias) is Alias:
-        out._alias = Alias(detached(alias.root), alias.parent, alias.step, alias.args, True)  # noqa: FBT003
+        made = _new_alias(Alias)
+        made.root, made.parent, made.recorded = detached(alias.root), alias.parent, True
+        made.step, made.args, made.version = alias.step, alias.args, made.root._version
+        out._alias = made
         return out
     out._shared, out._version = t._shared, t._version
     if alias is None:

@@ -93,14 +93,16 @@ class Op:
 
     def read(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
         """Return for the output and each argument whether the rules of the `wanted` arguments read it."""
-        try:
-            return self.saves[wanted]
-        except KeyError:
-            used = [r for r, w in zip(self.reads, wanted, strict=False) if w]
-            n = 1 + len(wanted)
-            found = tuple(any(i < len(r) and r[i] for r in used) for i in range(n))
-            self.saves[wanted] = found
-            return found
+        n = 1 + len(wanted)
+        if self.joint is not None:
+            return (self.reads_out, *(True,) * len(wanted))
+        if self.custom is not None:
+            return (False,) * n
+        if self.each is not None:
+            reads = self.reads[0]
+            return (reads[0], *reads[1:2] * len(wanted))
+        used = [r for r, w in zip(self.reads, wanted, strict=False) if w]
+        return tuple(any(i < len(r) and r[i] for r in used) for i in range(n))
 
 
 def _reads(rule: Rule | None) -> tuple[bool, ...]:
@@ -122,6 +124,147 @@ def op(name: str) -> Op:
 
 
 # ---------------------------------------------------------------- recording
+_new_node = Node.__new__
+NO_CHECKS: tuple[tuple[Tensor, int], ...] = ()
+
+
+def record1(op: Op, out: Tensor, x: Tensor, raw: Any, kwargs: dict[str, Any]) -> None:
+    """Make `out` part of the graph, as the result of `op` on the single Tensor `x` that requires grad."""
+    parent: Any = x._node
+    aval = parent.aval if parent.nout == 1 else parent.aval[x._index]
+    try:
+        reads_out, reads = op.saves[True]
+    except KeyError:
+        reads_out, reads = op.saves[True] = op.read((True,))
+    node = _new_node(Node)
+    node.checks = NO_CHECKS
+    if reads:
+        node.args = (raw,)
+        if x._alias is None and type(parent) is Node:
+            x._shared = True
+        else:
+            node.checks = _mark(x)
+    else:
+        node.args = (aval,)
+    r = out._raw
+    if reads_out:
+        node.out = r
+        out._shared = True
+    else:
+        node.out = None
+    node.op = op
+    node.kwargs = kwargs
+    node.parents = (parent,)
+    node.indices = (x._index,)
+    node.device = x._device
+    node.aux = ()
+    node.extra = None
+    node.nout = 1
+    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, x._device)
+    out._node = node
+    if MODE.watch is not None:
+        MODE.watch(node)
+
+
+def record2(op: Op, out: Tensor, x: Any, y: Any, a: Any, b: Any) -> None:
+    """Make `out` part of the graph, as the result of `op` on two operands of which one requires grad.
+
+    Parameters
+    ----------
+    x, y : Tensor or number
+    a, b : array or number
+        What the library computed with.
+    """
+    device = out._device
+    p: Any = x._node if type(x) in TENSORS else None
+    q: Any = y._node if type(y) in TENSORS else None
+    wanted = (p is not None, q is not None)
+    try:
+        reads_out, reads_x, reads_y = op.saves[wanted]
+    except KeyError:
+        reads_out, reads_x, reads_y = op.saves[wanted] = op.read(wanted)
+    node = _new_node(Node)
+    checks = NO_CHECKS
+    i = j = 0
+    aval = None
+    if p is not None:
+        i = x._index
+        aval = p.aval if p.nout == 1 else p.aval[i]
+    if type(x) not in TENSORS:
+        a = x
+    elif reads_x:
+        if x._alias is None and type(p) is not Leaf:
+            x._shared = True
+        else:
+            checks = _mark(x)
+    else:
+        a = _aval(x._raw, device) if p is None else aval
+    if q is not None:
+        j = y._index
+        other = q.aval if q.nout == 1 else q.aval[j]
+        aval = aval or other
+    if type(y) not in TENSORS:
+        b = y
+    elif reads_y:
+        if y._alias is None and type(q) is not Leaf:
+            y._shared = True
+        else:
+            checks += _mark(y)
+    else:
+        b = _aval(y._raw, device) if q is None else other
+    r = out._raw
+    if reads_out:
+        node.out = r
+        out._shared = True
+    else:
+        node.out = None
+    node.args = (a, b)
+    node.op = op
+    node.kwargs = {}
+    node.parents = (p, q)
+    node.indices = (i, j)
+    node.device = device
+    node.aux = ()
+    node.extra = None
+    node.checks = checks
+    node.nout = 1
+    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, device)  # type: ignore[union-attr]
+    out._node = node
+    if MODE.watch is not None:
+        MODE.watch(node)
+
+
+def record_view(op: Op, out: Tensor, x: Tensor, args: tuple[Any, ...]) -> None:
+    """Make the view `out` of `x` part of the graph: its rule reads no data."""
+    parent: Any = x._node
+    node = _new_node(Node)
+    node.args = (parent.aval if parent.nout == 1 else parent.aval[x._index], *args)
+    node.op = op
+    node.kwargs = {}
+    node.parents = (parent,)
+    node.indices = (x._index,)
+    node.device = x._device
+    node.out = None
+    node.aux = ()
+    node.extra = None
+    node.checks = NO_CHECKS
+    node.nout = 1
+    node.aval = _aval(out._raw, x._device)
+    out._node = node
+    if MODE.watch is not None:
+        MODE.watch(node)
+
+
+def _aval(raw: Any, device: Device) -> Aval:
+    return Aval(tuple(raw.shape), raw.dtype, device.native)
+
+
+def _mark(x: Tensor) -> tuple[tuple[Tensor, int], ...]:
+    checks: list[tuple[Tensor, int]] = []
+    save_mark(x, checks)
+    return tuple(checks)
+
+
 def record(
     op: Op,
     out: Tensor | Sequence[Tensor],
@@ -130,7 +273,7 @@ def record(
     kwargs: dict[str, Any],
     aux: tuple[Any, ...] = (),
 ) -> None:
-    """Make `out` part of the graph, as the result of `op` on `args`.
+    """Make `out` part of the graph, as the result of `op` on `args`: the general form of the three above.
 
     Parameters
     ----------
@@ -142,7 +285,7 @@ def record(
         What a fused forward kept.
     """
     rules = op.rules
-    if op.rules:
+    if rules:
         parents = tuple(
             [
                 a._node if r is not None and type(a) in TENSORS else None
@@ -157,37 +300,25 @@ def record(
     several = type(out) is tuple or type(out) is list
     outs: Sequence[Tensor] = out if several else (out,)  # type: ignore[assignment]
     device = outs[0]._device
-    node = Node()
+    reads_out, *reads = op.read(wanted)
     checks: list[tuple[Tensor, int]] = []
-    if op.joint is not None:
-        node.args = _save(args, raws, (True,) * len(args), checks, device)
-        node.out = _keep_out(outs, several) if op.reads_out else None
-    elif op.custom is not None:
-        node.args, node.out = (), None
-    elif op.each is not None:
-        reads = op.reads[0]
-        every = len(reads) > 1 and reads[1]
-        node.args = _save(args, raws, (every,) * len(args), checks, device)
-        node.out = _keep_out(outs, several) if reads and reads[0] else None
-    else:
-        read = op.read(wanted)
-        node.args = _save(args, raws, read[1:], checks, device)
-        node.out = _keep_out(outs, several) if read[0] else None
+    node = Node()
+    node.args = _save(args, raws, reads, checks, device)
+    node.out = _keep_out(outs, several) if reads_out else None
     node.op, node.kwargs, node.parents, node.device, node.aux = op, kwargs, parents, device, aux
-    node.indices = tuple([a._index if p is not None else 0 for a, p in zip(args, parents, strict=False)])
-    node.checks = tuple(checks)
-    node.extra = None
-    native = device.native
+    node.indices = tuple(
+        [a._index if p is not None else 0 for a, p in zip(args, parents, strict=False)]
+    )
+    node.checks, node.extra = tuple(checks), None
     if several:
         node.nout = len(outs)
-        node.aval = tuple([Aval(tuple(o._raw.shape), o._raw.dtype, native) for o in outs])
+        node.aval = tuple([_aval(o._raw, device) for o in outs])
         for i, o in enumerate(outs):
             if dtypes.of(o._raw.dtype).kind in "fc":
                 o._node, o._index = node, i
     else:
         node.nout = 1
-        raw = out._raw  # type: ignore[union-attr]
-        node.aval = Aval(raw.shape, raw.dtype, native)
+        node.aval = _aval(out._raw, device)  # type: ignore[union-attr]
         out._node = node  # type: ignore[union-attr]
     if MODE.watch is not None:
         MODE.watch(node)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import _fused, dtypes
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, make_view, wrap
+from tinyxp.autograd._graph import TABLE
 from tinyxp.autograd._graph import op as table_line
-from tinyxp.autograd._graph import record
+from tinyxp.autograd._graph import record, record1, record2, record_view
 from tinyxp.errors import (
     MIXED_DEVICES,
     DeviceMismatchError,
@@ -224,7 +225,7 @@ def unary(name: str) -> Callable[[Any], Tensor]:
         out._version = 0
         out._shared = False
         if x._node is not None and MODE.grad:
-            record(line, out, (x,), (raw,), NOTHING)
+            record1(line, out, x, raw, NOTHING)
         return out
 
     function.__name__ = function.__qualname__ = name
@@ -268,7 +269,7 @@ def binary(name: str) -> Callable[[Any, Any], Tensor]:
         out._version = 0
         out._shared = False
         if tracked and MODE.grad:
-            record(line, out, (x1, x2), (a, b), NOTHING)
+            record2(line, out, x1, x2, a, b)
         return out
 
     function.__name__ = function.__qualname__ = name
@@ -328,6 +329,23 @@ def apply(
     out = finish(r, device)
     if MODE.grad and any(t._node is not None for t in tensors):
         _record_floating(name, out, args, raws, kwargs)
+    return out
+
+
+def apply1(name: str, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    """Call an operation on one Tensor that gives one array: the fast path of `apply`."""
+    if x._alias is not None:
+        fresh(x)
+    device, raw = x._device, x._raw
+    try:
+        r = device.fns[name](raw, **kwargs)
+    except Exception as e:  # noqa: BLE001 - every error is given its context
+        raise explain(name, (x,), e) from None
+    if type(r) is not device.array_type:
+        r = device.wrap(r)
+    out = wrap(r, device)
+    if x._node is not None and MODE.grad:
+        record1(TABLE[name], out, x, raw, kwargs)
     return out
 
 
@@ -391,7 +409,7 @@ def view(
         r = device.wrap(r)
     out = wrap(r, device)
     if x._node is not None and MODE.grad:
-        record(table_line(name), out, (x, *args), (raw, *args), NOTHING)
+        record_view(TABLE[name], out, x, args)
     return make_view(out, x, step, args)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyxp import dtypes
-from tinyxp._core import TENSORS, Tensor, fresh
+from tinyxp._core import TENSORS, Tensor
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.ops import _dispatch
 from tinyxp.ops._dispatch import as_tensor
@@ -46,23 +46,18 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
         x1 = as_tensor(x1, x2._device if type(x2) in TENSORS else None)
     if type(x2) not in TENSORS:
         x2 = as_tensor(x2, x1._device)
-    _dispatch.device_of("matmul", (x1, x2))
-    a, b = fresh(x1)._raw, fresh(x2)._raw
-    if len(a.shape) == 0 or len(b.shape) == 0 or a.shape[-1] != b.shape[max(len(b.shape) - 2, 0)]:
+    m, n = len(x1._raw.shape), len(x2._raw.shape)
+    if m == 0 or n == 0 or x1._raw.shape[-1] != x2._raw.shape[n - 2 if n > 1 else 0]:
         raise ShapeError(
-            f"matmul expects (..., M, K) @ (..., K, N) with equal K; got {tuple(a.shape)} @ {tuple(b.shape)}"
+            f"matmul expects (..., M, K) @ (..., K, N) with equal K; got {x1.shape} @ {x2.shape}"
         )
-    x1, x2 = _promoted(x1, x2)
-    out: Tensor = _dispatch.apply("matmul", (x1, x2), forward=_matmul)
-    return out
+    if n == 2 < m:  # noqa: PLR2004 - many rows with one matrix: a single product, not one for each
+        rows = reshape(x1, (-1, x1._raw.shape[-1]))
+        return reshape(_matmul(rows, x2), (*x1._raw.shape[:-1], x2._raw.shape[-1]))
+    return _matmul(x1, x2)
 
 
-def _matmul(xp: Any, a: Any, b: Any) -> Any:
-    """Multiply; many rows with one matrix as a single product (libraries loop over the leading axes)."""
-    if len(b.shape) == 2 < len(a.shape) and 0 not in a.shape:  # noqa: PLR2004 - a matrix
-        rows = xp.matmul(xp.reshape(a, (-1, a.shape[-1])), b)
-        return xp.reshape(rows, (*a.shape[:-1], b.shape[-1]))
-    return xp.matmul(a, b)
+_matmul = _dispatch.binary("matmul")
 
 
 def _promoted(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:

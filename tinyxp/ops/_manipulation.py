@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tinyxp._core import Alias, Tensor, fresh
+from tinyxp._core import TENSORS, Alias, Tensor, fresh
 from tinyxp.errors import ShapeError
 from tinyxp.ops import _dispatch, _layout
 from tinyxp.ops._dispatch import as_tensor, broadcast_shapes
@@ -70,7 +70,8 @@ def reshape(x: Tensor, /, shape: int | Sequence[int], *, copy: bool | None = Non
     >>> xp.reshape(xp.arange(4), (2, 2)).tolist()
     [[0, 1], [2, 3]]
     """
-    x = as_tensor(x)
+    if type(x) not in TENSORS:
+        x = as_tensor(x)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if type(x._alias) is Alias and copy is not True:
         fresh(x)
@@ -103,7 +104,8 @@ def permute_dims(x: Tensor, /, axes: Sequence[int]) -> Tensor:
     >>> xp.permute_dims(xp.ones((2, 3, 4)), (2, 0, 1)).shape
     (4, 2, 3)
     """
-    x = as_tensor(x)
+    if type(x) not in TENSORS:
+        x = as_tensor(x)
     return _dispatch.view("permute_dims", x, x._device.xp.permute_dims, permute_dims, (tuple(axes),))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tinyxp import dtypes
-from tinyxp._core import Tensor
+from tinyxp._core import TENSORS, Tensor
 from tinyxp.errors import DTypeError
 from tinyxp.ops import _dispatch
+from tinyxp.ops._data_types import astype
 from tinyxp.ops._dispatch import as_tensor
 from tinyxp.ops._manipulation import normalize_axes, normalize_axis
 
@@ -20,18 +21,16 @@ Axis = Any  # int, tuple of int, or None for all axes
 
 
 def _reduce(name: str, x: Tensor, axis: Axis, **kwargs: Any) -> Tensor:
-    x = as_tensor(x)
+    if type(x) not in TENSORS:
+        x = as_tensor(x)
     if axis is not None:
         n = len(x._raw.shape)
         axis = normalize_axis(axis, n, name) if isinstance(axis, int) else normalize_axes(axis, n, name)
-    out: Tensor = _dispatch.apply(name, (x,), {"axis": axis, **kwargs})
-    return out
+    kwargs["axis"] = axis
+    return _dispatch.apply1(name, x, kwargs)
 
 
 def _cast_first(x: Tensor, dtype: Any) -> Tensor:
-    from tinyxp.ops._data_types import astype
-
-    x = as_tensor(x)
     return x if dtype is None else astype(x, dtype, copy=False)
 
 
@@ -198,6 +197,7 @@ def _logical(name: str, x: Tensor, axis: Axis, *, keepdims: bool) -> Tensor:
 
 
 def _cumulative(name: str, x: Tensor, axis: int | None, *, include_initial: bool) -> Tensor:
+    x = as_tensor(x)
     n = len(x._raw.shape)
     if axis is None:
         if n != 1:
