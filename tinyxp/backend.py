@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import difflib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +20,7 @@ from tinyxp.errors import DeviceUnavailableError, UnknownBackendError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from importlib.metadata import EntryPoint
 
     from tinyxp.dtypes import DType
@@ -218,6 +219,10 @@ class Backend(_extras.Defaults, _fused.Defaults, _updates.Defaults):
     def shares_memory(self, x: Array, y: Array) -> bool:
         """Whether a write into `x` would be seen through `y`."""
         raise NotImplementedError(f"{type(self).__name__} must define `shares_memory`")
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Return a context in which infinite and NaN results raise no warning."""
+        return nullcontext()
 
     def synchronize(self, local: str | None = None) -> None:
         """Wait until everything asked of the device is done (nothing to do on a CPU)."""

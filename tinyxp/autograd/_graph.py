@@ -653,13 +653,18 @@ def _apply(xp: Any, op: Op, node: Node, g: Any, out: Any, args: Any) -> Sequence
             None if p is None else each(xp, g, out, args, i=i, **node.kwargs)
             for i, p in enumerate(node.parents)
         ]
-    results = [
-        None if p is None or rule is None else rule(xp, g, out, *args, **node.kwargs)
-        for p, rule in zip(node.parents, op.rules, strict=False)
-    ]
+    pairs = zip(node.parents, op.rules, strict=False)
     if op.guard:
-        return [None if r is None else keep_zero(xp, g, r) for r in results]
-    return results
+        with node.device.backend.quiet():
+            return [
+                None if p is None or rule is None
+                else keep_zero(xp, g, rule(xp, g, out, *args, **node.kwargs))
+                for p, rule in pairs
+            ]  # fmt: skip
+    return [
+        None if p is None or rule is None else rule(xp, g, out, *args, **node.kwargs)
+        for p, rule in pairs
+    ]
 
 
 def keep_zero(xp: Any, g: Any, r: Any) -> Any:

@@ -50,7 +50,7 @@ def explain(name: str, args: Iterable[Any], error: Exception) -> Exception:
         return error
     args = list(args)
     text = f"{name}: {error}; got {', '.join(map(describe, args))}"
-    if _do_not_broadcast(args):
+    if not isinstance(error, (LookupError, MemoryError)) and _do_not_broadcast(args):
         return ShapeError(text)
     known: dict[type, type[Exception]] = {ValueError: ShapeError, TypeError: DTypeError}
     kind = known.get(type(error), type(error))

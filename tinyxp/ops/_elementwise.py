@@ -33,7 +33,7 @@ _UNARY = {
     "isinf": ("whether the element is infinite", "[1.0]", "[False]"),
     "isnan": ("whether the element is NaN", "[1.0]", "[False]"),
     "log": ("the natural logarithm", "[1.0]", "[0.0]"),
-    "log10": ("the logarithm to base 10", "[100.0]", "[2.0]"),
+    "log10": ("the logarithm to base 10", "[1.0]", "[0.0]"),
     "log1p": ("log(1 + x), exact also near 0", "[0.0]", "[0.0]"),
     "log2": ("the logarithm to base 2", "[8.0]", "[3.0]"),
     "logical_not": ("the logical complement", "[True]", "[False]"),

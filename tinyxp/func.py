@@ -1,0 +1,25 @@
+"""Derivatives of functions: see `tinyxp.autograd._functional`."""
+
+from __future__ import annotations
+
+from tinyxp.autograd._functional import functional_call as functional_call
+from tinyxp.autograd._functional import grad as grad
+from tinyxp.autograd._functional import hessian as hessian
+from tinyxp.autograd._functional import hvp as hvp
+from tinyxp.autograd._functional import jacfwd as jacfwd
+from tinyxp.autograd._functional import jacrev as jacrev
+from tinyxp.autograd._functional import jvp as jvp
+from tinyxp.autograd._functional import value_and_grad as value_and_grad
+from tinyxp.autograd._functional import vjp as vjp
+
+__all__ = [
+    "functional_call",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "value_and_grad",
+    "vjp",
+]
