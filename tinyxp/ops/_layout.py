@@ -53,6 +53,8 @@ def strides_of(alias: Alias) -> Strides | None:
             shape, strides = indexed(shape, strides, step.args[0])
         elif name == "broadcast_to":
             shape, strides = _broadcast(shape, strides, step.args[0])
+        elif name == "diagonal_view":
+            shape, strides = _diagonal(shape, strides, step.args[0])
         else:
             return None
     return strides
@@ -135,3 +137,23 @@ def _broadcast(
     extra = len(new) - len(shape)
     old = zip(shape, strides, new[extra:], strict=True)
     return new, (0,) * extra + tuple(0 if n == 1 != m else s for n, s, m in old)
+
+
+def diagonal_cells(m: int, n: int, offset: int) -> slice:
+    """Return where a diagonal of an (m, n) matrix lies among its elements in C order.
+
+    Examples
+    --------
+    >>> diagonal_cells(3, 4, 1)
+    slice(1, 12, 5)
+    """
+    row, column = max(0, -offset), max(0, offset)
+    length = max(0, min(m - row, n - column))
+    start = row * n + column
+    return slice(start, min(start + length * (n + 1), m * n), n + 1) if length else slice(0, 0, 1)
+
+
+def _diagonal(shape: tuple[int, ...], strides: Strides, offset: int) -> tuple[tuple[int, ...], Strides]:
+    *lead, m, n = shape
+    length = len(range(*diagonal_cells(m, n, offset).indices(m * n)))
+    return (*lead, length), (*strides[:-2], strides[-2] + strides[-1])

@@ -30,8 +30,12 @@ def _reduce(name: str, x: Tensor, axis: Axis, **kwargs: Any) -> Tensor:
     return _dispatch.apply1(name, x, kwargs)
 
 
-def _cast_first(x: Tensor, dtype: Any) -> Tensor:
-    return x if dtype is None else astype(x, dtype, copy=False)
+def _accumulating(x: Tensor, dtype: Any) -> tuple[Tensor, dict[str, Any]]:
+    """Cast `x` to the dtype of the result; integers need to be told to stay in it."""
+    if dtype is None:
+        return x, {}
+    x, d = astype(x, dtype, copy=False), dtypes.dtype(dtype)
+    return x, {} if d.kind in "fc" else {"dtype": x._device.backend.native_dtype(d)}
 
 
 def sum(x: Tensor, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001
@@ -58,7 +62,8 @@ def sum(x: Tensor, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = 
     >>> xp.sum(xp.Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0).tolist()
     [4.0, 6.0]
     """
-    return _reduce("sum", _cast_first(x, dtype), axis, keepdims=keepdims)
+    x, options = _accumulating(x, dtype)
+    return _reduce("sum", x, axis, keepdims=keepdims, **options)
 
 
 def prod(x: Tensor, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
@@ -70,7 +75,8 @@ def prod(x: Tensor, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool =
     >>> xp.prod(xp.Tensor([2.0, 3.0])).item()
     6.0
     """
-    return _reduce("prod", _cast_first(x, dtype), axis, keepdims=keepdims)
+    x, options = _accumulating(x, dtype)
+    return _reduce("prod", x, axis, keepdims=keepdims, **options)
 
 
 def mean(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -196,7 +202,7 @@ def _logical(name: str, x: Tensor, axis: Axis, *, keepdims: bool) -> Tensor:
     return out
 
 
-def _cumulative(name: str, x: Tensor, axis: int | None, *, include_initial: bool) -> Tensor:
+def _cumulative(name: str, x: Tensor, axis: int | None, **options: Any) -> Tensor:
     x = as_tensor(x)
     n = len(x._raw.shape)
     if axis is None:
@@ -204,8 +210,7 @@ def _cumulative(name: str, x: Tensor, axis: int | None, *, include_initial: bool
             raise ValueError(f"{name} needs an axis for {n} axes; got None")
         axis = 0
     axis = normalize_axis(axis, n, name)
-    out: Tensor = _dispatch.apply(name, (x,), {"axis": axis, "include_initial": include_initial})
-    return out
+    return _dispatch.apply1(name, x, {"axis": axis, **options})
 
 
 def cumulative_sum(
@@ -229,7 +234,8 @@ def cumulative_sum(
     >>> xp.cumulative_sum(xp.Tensor([1.0, 2.0, 3.0])).tolist()
     [1.0, 3.0, 6.0]
     """
-    return _cumulative("cumulative_sum", _cast_first(x, dtype), axis, include_initial=include_initial)
+    x, options = _accumulating(x, dtype)
+    return _cumulative("cumulative_sum", x, axis, include_initial=include_initial, **options)
 
 
 def cumulative_prod(
@@ -243,7 +249,8 @@ def cumulative_prod(
     >>> xp.cumulative_prod(xp.Tensor([1.0, 2.0, 3.0])).tolist()
     [1.0, 2.0, 6.0]
     """
-    return _cumulative("cumulative_prod", _cast_first(x, dtype), axis, include_initial=include_initial)
+    x, options = _accumulating(x, dtype)
+    return _cumulative("cumulative_prod", x, axis, include_initial=include_initial, **options)
 
 
 def diff(
