@@ -1,0 +1,165 @@
+"""Every check of this project: ``nox -l`` lists them, ``nox`` runs the default ones.
+
+A session runs on the Python that runs nox; ``nox -P 3.13 -s tests`` chooses another. What follows ``--`` goes
+to pytest: ``nox -s tests -- --backend strict -k softmax``.
+
+Environments are made by virtualenv and filled by pip even where uv is installed: pip is the one that knows
+the mirrors, certificates and constraints that a machine is configured with. ``nox -db uv`` is faster
+where there are none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.4.10"
+nox.options.default_venv_backend = "virtualenv"
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+TORCH = "torch==2.13.0"
+EMULATORS = (ROOT.parent / "shared" / "cuda-emulator", ROOT / "shared" / "cuda-emulator")
+
+
+# ---------------------------------------------------------------- what `nox` runs
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the suite on NumPy and on array-api-strict, and every example in a docstring."""
+    session.install("-e", ".[strict]", *group("test"))
+    pytest(session, "--backend=numpy", "--backend=strict")
+    if not session.posargs:
+        session.run("pytest", "--doctest-modules", "tinyxp", env=ONE_THREAD)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check formatting and style."""
+    session.install(*group("lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", *(session.posargs or ["."]))
+
+
+# ---------------------------------------------------------------- the main job
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """Train a GPT on Python's own documentation and let it write some: the whole path, in a minute or two."""
+    session.install(".[plot,progress]")
+    session.run("tinyxp", "train", "--preset=demo", *session.posargs)
+    run = max(ROOT.glob("runs/demo*"), key=os.path.getmtime)
+    program = Path(session.bin) / "tinyxp"
+    session.log(f"the loss as a picture: {run / 'loss.png'}")
+    session.log(f"the loss as a table:   {run / 'metrics.csv'}")
+    session.log(f'more text:             {program} generate {run} --prompt "A list "')
+
+
+# ---------------------------------------------------------------- `nox -t ci`: beyond the default ones
+@nox.session(default=False, tags=["ci"])
+def torch(session: nox.Session) -> None:
+    """Run the suite on PyTorch tensors (CPU)."""
+    version = session.run(
+        "python", "-c", "import sys; print(*sys.version_info[:2], sep='.')", silent=True
+    )
+    if str(version).strip() != "3.11":
+        session.skip(
+            f"{TORCH} is held on Python 3.11 only, this is {version}: nox -P 3.11 -s torch"
+        )
+    session.install("-e", ".[strict]", TORCH, *group("test"))
+    pytest(session, "--backend=torch")
+
+
+@nox.session(default=False, tags=["ci"])
+def cupy(session: nox.Session) -> None:
+    """Run the suite on CuPy over an emulated GPU, where the emulator lies beside the checkout."""
+    found = [p for p in EMULATORS if (p / "setup.sh").is_file()]
+    if not found:
+        session.skip(f"no emulator in {' or '.join(map(str, EMULATORS))}; on a GPU: nox -s cuda")
+    session.install("-e", ".", "numpy<2.6", *group("test"))
+    python = str(Path(session.bin) / "python")
+    session.run("bash", str(found[0] / "setup.sh"), "--install", python, external=True)
+    pytest(session, "--backend=cupy")
+
+
+@nox.session(default=False, tags=["ci"])
+def wheel(session: nox.Session) -> None:
+    """Build the sdist, from it the wheel, and run the sdist's tests against the installed wheel."""
+    session.install("build", *group("test"))
+    work = Path(session.create_tmp())
+    shutil.rmtree(work / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", f"--outdir={work / 'dist'}")
+    (sdist,), (built,) = (work / "dist").glob("*.tar.gz"), (work / "dist").glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(built))
+    session.install(str(built))
+    shutil.unpack_archive(sdist, work / "dist")
+    tree = work / "dist" / sdist.name.removesuffix(".tar.gz")
+    shutil.rmtree(tree / "tinyxp")
+    shutil.rmtree(tree / "backends")
+    session.chdir(tree)
+    about_the_tree = ["--ignore=tests/test_house_rules.py", "--ignore=tests/test_packaging.py"]
+    pytest(session, "--backend=numpy", *about_the_tree)
+
+
+@nox.session(default=False, tags=["ci"])
+def typing(session: nox.Session) -> None:
+    """Check the types of the code, strictly."""
+    session.install("-e", ".", *group("typing"))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session(default=False, tags=["ci"])
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html, warnings as errors."""
+    session.install("-e", ".", *group("docs"))
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html"
+    )
+
+
+@nox.session(default=False, tags=["ci"])
+def minimums(session: nox.Session) -> None:
+    """Run the suite on the oldest NumPy and array-api-compat that pyproject.toml allows."""
+    if sys.version_info >= (3, 14) and session.python is None:
+        session.skip("the oldest NumPy has no wheel for Python 3.14: nox -P 3.13 -s minimums")
+    oldest = [r.replace(">=", "==") for r in PYPROJECT["project"]["dependencies"]]
+    session.install("-e", ".", *oldest, *group("test"))
+    pytest(session, "--backend=numpy")
+
+
+# ---------------------------------------------------------------- by name only
+@nox.session(default=False)
+def cuda(session: nox.Session) -> None:
+    """Run the suite on a real NVIDIA GPU (CUDA 13; for CUDA 12 change the extra)."""
+    session.install("-e", ".[cuda13]", *group("test"))
+    pytest(session, "--backend=cupy")
+
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Run the suite on NumPy and array-api-strict, and hold the line on coverage."""
+    session.install("-e", ".[strict]", *group("coverage"))
+    pytest(session, "--backend=numpy", "--backend=strict", "--cov", "--cov-fail-under=90")
+
+
+# ---------------------------------------------------------------- helpers
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group, for any version of pip."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def pytest(session: nox.Session, *options: str) -> None:
+    """Run pytest, one process a core; a ``--backend`` of the user's own replaces ours."""
+    if any(a.startswith("--backend") for a in session.posargs):
+        options = tuple(o for o in options if not o.startswith("--backend"))
+    workers = f"--numprocesses={min(os.cpu_count() or 1, 4)}"
+    session.run("pytest", workers, *options, *session.posargs, env=ONE_THREAD)
+
+
+if __name__ == "__main__":
+    nox.main()
