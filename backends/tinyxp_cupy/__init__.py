@@ -1,0 +1,232 @@
+"""The CuPy backend of tinyxp: arrays on CUDA GPUs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tinyxp import dtypes
+from tinyxp._indexing import scatter
+from tinyxp.backend import Backend, Namespace
+from tinyxp.errors import DTypeError
+from tinyxp_cupy import _probe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from types import ModuleType
+
+    from tinyxp.backend import Device
+    from tinyxp.dtypes import DType
+
+__all__ = ["CupyBackend"]
+
+Array = Any
+
+
+class CupyBackend(Backend):
+    """CuPy on CUDA GPUs.
+
+    CuPy works on the device that is current in the thread. With one GPU that is always the right one and
+    the namespace is CuPy's; with several, each device has a namespace whose functions switch to it, and
+    `scope` switches for code that uses the operators of raw arrays.
+    """
+
+    name = "cupy"
+    short_names: ClassVar[tuple[str, ...]] = ("cuda",)
+    repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "tanh"})
+
+    @cached_property
+    def cupy(self) -> ModuleType:
+        """The library itself, imported when the backend is first used."""
+        return _probe.load()
+
+    @cached_property
+    def library(self) -> Any:
+        """CuPy's functions under the standard's names."""
+        self.cupy  # noqa: B018 - says what to install
+        from tinyxp_cupy import _namespace
+
+        return _namespace.build()
+
+    @property
+    def array_type(self) -> type:
+        """The class of CuPy's arrays."""
+        found: type = self.cupy.ndarray
+        return found
+
+    @cached_property
+    def native_dtypes(self) -> Mapping[str, Any]:
+        """NumPy's dtype objects, which are CuPy's too; bfloat16 where ml_dtypes is installed."""
+        scalars = {name: getattr(np, name, None) for name in dtypes.type_names}
+        scalars["bfloat16"] = _bfloat16()
+        return {name: np.dtype(scalar) for name, scalar in scalars.items() if scalar is not None}
+
+    def probe(self) -> None:
+        """Allocate on the GPU; tell a missing CuPy, driver and GPU apart."""
+        _probe.verify(self.cupy)
+
+    # ------------------------------------------------------------ devices
+    @cached_property
+    def _count(self) -> int:
+        return int(self.cupy.cuda.runtime.getDeviceCount())
+
+    def devices(self) -> tuple[str, ...]:
+        """Return ``"cuda:0"`` and so on, one for each GPU."""
+        return tuple(f"cuda:{i}" for i in range(self._count))
+
+    def native_device(self, local: str) -> Any:
+        """Return CuPy's device object."""
+        return self.cupy.cuda.Device(_index(local))
+
+    def device_of(self, x: Array) -> str:
+        """Return the name of the device that `x` lives on."""
+        return f"cuda:{x.device.id}"
+
+    def namespace(self, local: str) -> Namespace:
+        """Return the extended namespace for one device, bound to it where there are others."""
+        if self._count == 1:
+            return self.xp
+        from tinyxp_cupy import _namespace
+
+        found = Namespace(self, self.library)
+        _namespace.bound(found, _index(local))
+        return found
+
+    def scope(self, local: str) -> AbstractContextManager[Any]:
+        """Return a context in which operators of arrays act on the device called `local`."""
+        if self._count == 1:
+            return super().scope(local)
+        device: AbstractContextManager[Any] = self.native_device(local)
+        return device
+
+    def synchronize(self, local: str | None = None) -> None:
+        """Wait until everything asked of the device is done."""
+        self._device(local).synchronize()
+
+    def memory(self, local: str | None = None) -> dict[str, int]:
+        """Return what arrays use, what CuPy's pool holds, what is free on the device, and its total."""
+        with self._device(local):
+            pool = self.cupy.get_default_memory_pool()
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            used, held = pool.used_bytes(), pool.total_bytes()
+        return {"used": used, "held": held, "free": free, "total": total}
+
+    def empty_cache(self, local: str | None = None) -> None:
+        """Give the blocks that CuPy's pool keeps back to the device."""
+        with self._device(local):
+            self.cupy.get_default_memory_pool().free_all_blocks()
+
+    def _device(self, local: str | None) -> Any:
+        return self.native_device(local or self.devices()[0])
+
+    def describe(self) -> dict[str, str]:
+        """Return the versions of CuPy, runtime and driver, and the names of the GPUs."""
+        runtime = self.cupy.cuda.runtime
+        versions = {"runtime": runtime.runtimeGetVersion(), "driver": runtime.driverGetVersion()}
+        names = (runtime.getDeviceProperties(i)["name"].decode() for i in range(self._count))
+        return {
+            "cupy": self.cupy.__version__,
+            **{what: f"CUDA {v // 1000}.{v % 1000 // 10}" for what, v in versions.items()},
+            "gpu": ", ".join(names),
+        }
+
+    # ------------------------------------------------------------ in and out
+    def asarray(
+        self,
+        obj: Any,
+        *,
+        dtype: DType | None = None,
+        device: Device | None = None,
+        copy: bool | None = None,
+    ) -> Array:
+        """Turn a number, nested sequence, buffer or array into an array on `device`."""
+        native = None if dtype is None else self.native_dtype(dtype)
+        if device is None:
+            return self.library.asarray(obj, dtype=native, copy=copy)
+        with device.native:
+            return self.library.asarray(obj, dtype=native, device=device.native, copy=copy)
+
+    def from_buffer(
+        self, buffer: memoryview, dtype: DType, shape: tuple[int, ...], device: Device
+    ) -> Array:
+        """Return a copy of `buffer` in the memory of the device."""
+        host = np.frombuffer(buffer, dtype=self.native_dtype(dtype)).reshape(shape)
+        with device.native:
+            return self.cupy.asarray(host)
+
+    def to_buffer(self, x: Array) -> memoryview:
+        """Return a copy of the bytes of `x` in host memory; waits for the GPU."""
+        return memoryview(np.ascontiguousarray(self.to_numpy(x)).reshape(-1).view(np.uint8))
+
+    def to_numpy(self, x: Array) -> Any:
+        """Return a copy of `x` in host memory; waits for the GPU."""
+        with x.device:
+            return x.get()
+
+    def wrap(self, x: Any) -> Array:
+        """Return a Python scalar as a 0-d array."""
+        return self.cupy.asarray(x)
+
+    def shares_memory(self, x: Array, y: Array) -> bool:
+        """Whether a write into `x` would be seen through `y`."""
+        with x.device:
+            return bool(x.device == y.device and self.cupy.shares_memory(x, y))
+
+    # ------------------------------------------------------------ tier 2
+    def copy(self, x: Array, /) -> Array:
+        """Return a copy of `x` in C order."""
+        return x.copy()
+
+    def erf(self, x: Array, /) -> Array:
+        """Return the error function of each element of a real floating array."""
+        if x.dtype.kind == "V":  # bfloat16, which CuPy's special functions do not know
+            return super().erf(x)
+        if x.dtype.kind != "f":
+            raise DTypeError(f"erf expects a real floating array; got {dtypes.of(x.dtype)}")
+        from cupyx.scipy import special
+
+        return special.erf(x)
+
+    def getitem(self, x: Array, key: Any, /) -> Array:
+        """Return ``x[key]`` by NumPy's rules; an index array out of bounds wraps round unseen."""
+        return x[key]
+
+    def setitem(self, x: Array, key: Any, value: Any, /) -> None:
+        """Write `value` to ``x[key]`` by NumPy's rules; of two values for one element the last stays."""
+        items = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(i, self.cupy.ndarray) and i.dtype.kind in "iu" for i in items):
+            scatter(self.xp, x, key, value, check=False)  # CuPy's own order is that of the threads
+        else:
+            x[key] = value
+
+    def segment_sum(self, values: Array, indices: Array, size: int, /, *, axis: int = 0) -> Array:
+        """Add slices of `values` into zeros, at `indices` along `axis`; repeated indices accumulate."""
+        from tinyxp_cupy import _kernels
+
+        if axis in (0, -values.ndim):
+            return _kernels.segment_sum(values, indices, size)
+        out = _kernels.segment_sum(self.cupy.moveaxis(values, axis, 0), indices, size)
+        return self.cupy.moveaxis(out, 0, axis)
+
+    def threefry2x32(
+        self, key0: int, key1: int, counter0: Array, counter1: Array, /
+    ) -> tuple[Array, Array]:
+        """Encrypt counters with Threefry-2x32, 20 rounds, in native 32-bit words."""
+        from tinyxp_cupy import _kernels
+
+        return _kernels.threefry2x32(key0, key1, counter0, counter1)
+
+
+def _index(local: str) -> int:
+    return int(local.partition(":")[2] or 0)
+
+
+def _bfloat16() -> Any:
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        return None
+    return bfloat16

@@ -1,0 +1,87 @@
+"""CuPy's namespace under the standard's names, and namespaces bound to one of several devices."""
+
+from __future__ import annotations
+
+import math
+from functools import wraps
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat.cupy as compat
+import cupy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["bound", "build"]
+
+Array = Any
+
+MATRIX = 2  # axes of a matrix
+
+
+def full(
+    shape: int | tuple[int, ...], fill_value: complex, *, dtype: Any = None, device: Any = None
+) -> Array:
+    """Return a constant array; CuPy's own loses the sign of -0.0, because it clears the memory."""
+    out = compat.full(shape, fill_value, dtype=dtype, device=device)
+    if isinstance(fill_value, float) and fill_value == 0 and math.copysign(1.0, fill_value) < 0:
+        cupy.negative(out, out=out)
+    return out
+
+
+def full_like(x: Array, /, fill_value: complex, *, dtype: Any = None, device: Any = None) -> Array:
+    """Return a constant array in the shape of `x`."""
+    return full(x.shape, fill_value, dtype=x.dtype if dtype is None else dtype, device=device)
+
+
+def matmul(x1: Array, x2: Array, /) -> Array:
+    """Multiply matrices; batches in half precision, which CuPy lacks or rounds early, in float32."""
+    half = x1.dtype.itemsize == 2 and x1.dtype.kind in "fV"  # noqa: PLR2004 - bytes
+    if not half or x1.dtype != x2.dtype or max(x1.ndim, x2.ndim) <= MATRIX:
+        return cupy.matmul(x1, x2)
+    if x2.ndim == MATRIX:  # one large product on the tensor cores
+        rows = cupy.matmul(x1.reshape(-1, x1.shape[-1]), x2)
+        return rows.reshape(*x1.shape[:-1], x2.shape[-1])
+    return cupy.matmul(x1.astype(cupy.float32), x2.astype(cupy.float32)).astype(x1.dtype)
+
+
+def reshape(x: Array, /, shape: tuple[int, ...], *, copy: bool | None = None) -> Array:
+    """Return the elements in another shape."""
+    return x.reshape(shape) if copy is None else compat.reshape(x, shape, copy=copy)
+
+
+def permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
+    """Return a view with the axes in another order."""
+    return x.transpose(axes)
+
+
+def build() -> Any:
+    """Return the namespace: array-api-compat's, with the above in front."""
+    public = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
+    own = {f.__name__: f for f in (full, full_like, matmul, reshape, permute_dims)}
+    info = {"__array_namespace_info__": compat.__array_namespace_info__}
+    return SimpleNamespace(**{**public, **own, **info})
+
+
+def _on_device(index: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` as one that runs while device `index` is the current one."""
+    device, current = cupy.cuda.Device(index), cupy.cuda.runtime.getDevice
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if current() == index:
+            return function(*args, **kwargs)
+        with device:
+            return function(*args, **kwargs)
+
+    return run
+
+
+def bound(namespace: Any, index: int) -> None:
+    """Make every function of `namespace`, its extensions too, run on device `index`."""
+    for name, value in list(vars(namespace).items()):
+        if isinstance(value, SimpleNamespace) and name in ("linalg", "fft"):
+            bound(value, index)
+        elif callable(value) and not isinstance(value, type):
+            setattr(namespace, name, _on_device(index, value))
