@@ -1,0 +1,151 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ._optimizer import Optimizer, check_betas, check_not_negative
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """Steps as long as the running mean of the gradient is against its running root mean square.
+
+    ``m = β₁ m + (1 - β₁) g``; ``v = β₂ v + (1 - β₂) g²``;
+    ``p = p - lr (m / (1 - β₁ᵗ)) / (sqrt(v / (1 - β₂ᵗ)) + eps)``, where ``g`` includes ``weight_decay p``.
+
+    D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1; for `amsgrad`
+    S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", 2018, algorithm 2.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of (name, Tensor) or of dict
+        Parameters, or groups with options of their own.
+    lr : float
+        Learning rate.
+    betas : tuple of two float
+        β₁ and β₂, in [0, 1).
+    eps : float
+        Added to the root.
+    weight_decay : float
+        Factor of the squared norm's gradient. `AdamW` keeps it out of the means, which mostly is better.
+    amsgrad : bool
+        Divide by the largest ``v`` so far.
+    maximize : bool
+        Climb instead of descend.
+
+    Examples
+    --------
+    >>> import tinyxp
+    >>> w = tinyxp.Tensor([3.0, -1.0], requires_grad=True)
+    >>> optimizer = Adam([w], lr=0.5)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> [round(x, 4) for x in w.tolist()]
+    [2.5, -0.5]
+    """
+
+    decoupled: ClassVar[bool] = False
+
+    def __init__(  # noqa: PLR0913, PLR0917 - PyTorch's signature
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,  # noqa: FBT001, FBT002 - PyTorch's signature
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def check(self, group: dict[str, Any], /) -> None:
+        """Raise if an option of `group` is out of range."""
+        super().check(group)
+        check_not_negative(self, group, "eps")
+        check_betas(self, group)
+
+    def slots(self, group: dict[str, Any], /) -> tuple[str, ...]:
+        """Return the names of the means, and of the largest square with AMSGrad."""
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+
+    def update(self, p: Any, g: Any, state: dict[str, Any], group: dict[str, Any], xp: Any) -> None:
+        """Write one step into `p` and its means."""
+        self.fill(state, group, p, xp)
+        state["step"] = int(state.get("step", 0)) + 1
+        xp.adamw_step(
+            p,
+            g,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            state["max_exp_avg_sq"] if group["amsgrad"] else None,
+            step=state["step"],
+            lr=group["lr"],
+            betas=tuple(group["betas"]),
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            decoupled=self.decoupled,
+            maximize=group["maximize"],
+        )
+
+
+class AdamW(Adam):
+    """Adam whose decay shrinks the parameters themselves: ``p = (1 - lr weight_decay) p`` before each step.
+
+    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019, algorithm 2, with the decay
+    scaled by the learning rate as in PyTorch. `decay_groups` puts it on matrices only.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of (name, Tensor) or of dict
+        Parameters, or groups with options of their own.
+    lr : float
+        Learning rate.
+    betas : tuple of two float
+        Decay rates of the means of the gradient and of its square, in [0, 1).
+    eps : float
+        Added to the root.
+    weight_decay : float
+        Share of the parameter, in units of the learning rate, that goes in each step.
+    amsgrad : bool
+        Divide by the largest mean square so far.
+    maximize : bool
+        Climb instead of descend.
+
+    Examples
+    --------
+    >>> import tinyxp
+    >>> w = tinyxp.Tensor([2.0], requires_grad=True)
+    >>> w.grad = tinyxp.zeros(1)
+    >>> AdamW([w], lr=0.1, weight_decay=0.5).step()
+    >>> [round(x, 4) for x in w.tolist()]
+    [1.9]
+    """
+
+    decoupled = True
+
+    def __init__(  # noqa: PLR0913, PLR0917 - PyTorch's signature
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,  # noqa: FBT001, FBT002 - PyTorch's signature
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
