@@ -1,0 +1,284 @@
+"""The third tier: every fused operation against its definition, finite differences and PyTorch."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyxp import _fused
+
+STEP = 1e-5
+
+
+class Case:
+    """An operation with arguments: float arrays are given by shape, everything else as it is."""
+
+    def __init__(self, name, *args, wants=None, **kwargs):
+        self.name, self.args, self.kwargs = name, args, kwargs
+        self.wants = [isinstance(a, Normal) for a in args] if wants is None else wants
+        text = ", ".join(f"{k}={v}" for k, v in kwargs.items())
+        self.id = f"{name}-{[a.shape if isinstance(a, Normal) else type(a).__name__ for a in args]}-{text}"
+
+    def tensors(self, xp, seed=0):
+        random = xp.random.Generator(seed)
+        made = [a(xp, random) if callable(a) else a for a in self.args]
+        return [
+            a.requires_grad_() if want else a for a, want in zip(made, self.wants, strict=True)
+        ]
+
+
+class Normal:
+    def __init__(self, *shape):
+        self.shape = shape
+
+    def __call__(self, xp, random):
+        return random.normal(self.shape, dtype="float64")
+
+
+def ids(*values):
+    return lambda xp, _random: xp.asarray(list(values), dtype="int64")
+
+
+def half_hidden(xp, _random):
+    """A mask that hides all keys from one query."""
+    return xp.asarray([[True, False, True], [False, False, False], [True, True, True]])
+
+
+def hiding(xp, _random):
+    return xp.asarray([[0.5, -math.inf, 1.0], [0.0, 0.0, 0.0], [-1.0, 2.0, -math.inf]], dtype="float64")
+
+
+N = Normal
+CASES = [
+    Case("linear", N(2, 3, 4), N(4, 5), N(5)),
+    Case("linear", N(4), N(4, 5), None),
+    Case("linear", N(0, 4), N(4, 5), N(5)),
+    Case("embedding", ids([1, 0, 1], [3, 1, 1]), N(4, 3)),
+    *[Case("gelu", N(3, 4), approximate=form) for form in _fused.GELU_FORMS],
+    Case("silu", N(3, 4)),
+    Case("softmax", N(3, 4), axis=0),
+    Case("softmax", N(2, 3, 4), axis=-1),
+    Case("log_softmax", N(3, 4), axis=-1),
+    Case("log_softmax", N(3, 4), axis=0),
+    Case("layer_norm", N(2, 3, 4), N(4), N(4), eps=1e-5),
+    Case("layer_norm", N(2, 3, 4), N(3, 4), None, eps=1e-5),
+    Case("rms_norm", N(2, 3, 4), N(4), eps=1e-5),
+    Case("cross_entropy", N(4, 5), ids(1, -100, 4, 0), ignore_index=-100, label_smoothing=0.0),
+    Case("cross_entropy", N(4, 5), ids(1, 2, 4, 0), ignore_index=2, label_smoothing=0.2),
+    Case("attention", N(2, 2, 3, 4), N(2, 2, 3, 4), N(2, 2, 3, 5), None, is_causal=False, scale=None),
+    Case("attention", N(2, 2, 3, 4), N(2, 2, 3, 4), N(2, 2, 3, 4), None, is_causal=True, scale=0.3),
+    Case("attention", N(2, 2, 4), N(2, 3, 4), N(2, 3, 4), None, is_causal=True, scale=None),
+    Case("attention", N(2, 5, 4), N(2, 3, 4), N(2, 3, 4), None, is_causal=True, scale=None),
+    Case("attention", N(2, 3, 4), N(2, 3, 4), N(2, 3, 4), half_hidden, is_causal=False, scale=None),
+    Case("attention", N(2, 3, 4), N(2, 3, 4), N(2, 3, 4), hiding, is_causal=True, scale=None),
+    Case("attention", N(2, 3, 4), N(3, 4), N(1, 3, 4), N(3, 3), is_causal=False, scale=None),
+    Case("dropout", N(3, 5), (7, 11), p=0.4),
+    Case("dropout", N(3, 5), (7, 11), p=1.0),
+]
+EVERY = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+
+
+def call(xp, case, tensors):
+    return getattr(xp.ops.fused, case.name)(*tensors, **case.kwargs)
+
+
+def raw(tensors):
+    return [t.data if hasattr(t, "data") else t for t in tensors]
+
+
+def wanted(case, tensors):
+    return [t for t, want in zip(tensors, case.wants, strict=True) if want]
+
+
+def close(xp, a, b, tolerance=1e-12):
+    scale = 1 + (float(xp.max(xp.abs(b))) if b.size else 0)
+    assert a.shape == b.shape
+    assert not a.size or float(xp.max(xp.abs(a - b))) <= tolerance * scale
+
+
+def test_every_operation_has_a_case():
+    assert {c.name for c in CASES} == set(_fused.OPERATIONS)
+    assert set(_fused.NAMES) == {n + s for n in _fused.OPERATIONS for s in ("", "_vjp")}
+
+
+@EVERY
+def test_forward_is_the_definition(xp, case):
+    tensors = case.tensors(xp)
+    with xp.no_grad():
+        definition = getattr(_fused, case.name)(xp, *tensors, **case.kwargs)
+        close(xp, call(xp, case, tensors), definition)
+
+
+@EVERY
+def test_gradient_is_that_of_the_definition(xp, case):
+    tensors = case.tensors(xp)
+    out = call(xp, case, tensors)
+    weights = xp.random.Generator(1).normal(out.shape, dtype="float64")
+    fused = xp.autograd.grad([out], wanted(case, tensors), [weights])
+    composed = xp.autograd.grad(
+        [getattr(_fused, case.name)(xp, *tensors, **case.kwargs)], wanted(case, tensors), [weights]
+    )
+    for f, c in zip(fused, composed, strict=True):
+        close(xp, f, c)
+
+
+@EVERY
+def test_gradient_matches_central_differences(xp, case):
+    tensors = case.tensors(xp)
+    out = call(xp, case, tensors)
+    random = xp.random.Generator(2)
+    weights = random.normal(out.shape, dtype="float64")
+    leaves = wanted(case, tensors)
+    directions = [random.normal(t.shape, dtype="float64") for t in leaves]
+    gradients = xp.autograd.grad([out], leaves, [weights])
+    slope = sum(float(xp.sum(g * d)) for g, d in zip(gradients, directions, strict=True))
+
+    def value(step):
+        moved = iter([t.detach() + step * d for t, d in zip(leaves, directions, strict=True)])
+        args = [next(moved) if w else t for t, w in zip(tensors, case.wants, strict=True)]
+        return float(xp.sum(call(xp, case, args) * weights))
+
+    near, far = value(STEP) - value(-STEP), value(2 * STEP) - value(-2 * STEP)
+    assert slope == pytest.approx((8 * near - far) / (12 * STEP), rel=1e-7, abs=1e-8)
+
+
+@EVERY
+def test_second_derivative_matches_central_differences(xp, case):
+    tensors = case.tensors(xp)
+    leaves = wanted(case, tensors)
+    random = xp.random.Generator(3)
+    weights = random.normal(call(xp, case, tensors).shape, dtype="float64")
+    directions = [random.normal(t.shape, dtype="float64") for t in leaves]
+
+    def slope(args, *, create_graph=False):
+        own = wanted(case, args)
+        grads = xp.autograd.grad([call(xp, case, args)], own, [weights], create_graph=create_graph)
+        return sum(xp.sum(g * d) for g, d in zip(grads, directions, strict=True))
+
+    def moved(step):
+        new = iter(
+            [(t.detach() + step * d).requires_grad_() for t, d in zip(leaves, directions, strict=True)]
+        )
+        return [next(new) if w else t for t, w in zip(tensors, case.wants, strict=True)]
+
+    first = slope(tensors, create_graph=True)
+    second = xp.autograd.grad([first], leaves, allow_unused=True) if first.requires_grad else []
+    curve = sum(
+        float(xp.sum(g * d)) for g, d in zip(second, directions, strict=False) if g is not None
+    )
+    near = float(slope(moved(STEP))) - float(slope(moved(-STEP)))
+    assert curve == pytest.approx(near / (2 * STEP), rel=1e-6, abs=1e-6)
+
+
+@EVERY
+def test_nothing_given_is_written_into(xp, device, case):
+    backend, raws = device.backend, raw(case.tensors(xp))
+    out, aux = getattr(device.xp, case.name)(*raws, **case.kwargs)
+    g = device.xp.ones_like(out)
+    arrays = [a for a in (*raws, out, *aux, g) if type(a) is device.array_type]
+    before = [bytes(backend.to_buffer(a)) for a in arrays]
+    found = getattr(device.xp, f"{case.name}_vjp")(
+        g, out, aux, *raws, needs=case.wants, **case.kwargs
+    )
+    assert [bytes(backend.to_buffer(a)) for a in arrays] == before
+    assert [f is not None for f in found] == case.wants
+
+
+@EVERY
+def test_cotangents_that_nobody_needs_are_not_computed(device, xp, case):
+    raws = raw(case.tensors(xp))
+    out, aux = getattr(device.xp, case.name)(*raws, **case.kwargs)
+    g = device.xp.ones_like(out)
+    vjp = getattr(device.xp, f"{case.name}_vjp")
+    for i, want in enumerate(case.wants):
+        if want and sum(case.wants) > 1:
+            needs = [w and j != i for j, w in enumerate(case.wants)]
+            found = vjp(g, out, aux, *raws, needs=needs, **case.kwargs)
+            assert [f is not None for f in found] == needs
+
+
+@EVERY
+def test_float32_stays_float32(xp, case):
+    tensors = [
+        t.detach().to("float32") if hasattr(t, "dtype") and t.dtype == "float64" else t
+        for t in case.tensors(xp)
+    ]
+    tensors = [t.requires_grad_() if w else t for t, w in zip(tensors, case.wants, strict=True)]
+    out = call(xp, case, tensors)
+    assert out.dtype == "float32"
+    assert {g.dtype.name for g in xp.autograd.grad([xp.sum(out)], wanted(case, tensors))} == {"float32"}
+
+
+# ---------------------------------------------------------------- properties
+SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+
+
+@settings(deadline=None, max_examples=25)
+@given(leading=SHAPES, width=st.integers(1, 4), seed=st.integers(0, 9))
+def test_softmax_sums_to_one_whatever_the_shape(leading, width, seed):
+    import tinyxp as xp
+
+    x = xp.random.Generator(seed).normal((*leading, width), std=20, dtype="float64")
+    p = xp.ops.fused.softmax(x, axis=-1)
+    assert p.shape == x.shape
+    assert bool(xp.all(p >= 0))
+    close(xp, xp.sum(p, axis=-1), xp.ones(leading, dtype="float64"))
+    close(xp, xp.exp(xp.ops.fused.log_softmax(x, axis=-1)), p)
+
+
+@settings(deadline=None, max_examples=25)
+@given(leading=SHAPES, width=st.integers(2, 5), seed=st.integers(0, 9))
+def test_layer_norm_has_mean_0_and_variance_1_whatever_the_shape(leading, width, seed):
+    import tinyxp as xp
+
+    x = xp.random.Generator(seed).normal((*leading, width), mean=3, dtype="float64")
+    gamma, beta = xp.ones(width, dtype="float64"), xp.zeros(width, dtype="float64")
+    out = xp.ops.fused.layer_norm(x, gamma, beta, eps=0.0)
+    close(xp, xp.mean(out, axis=-1), xp.zeros(leading, dtype="float64"))
+    close(xp, xp.mean(out * out, axis=-1), xp.ones(leading, dtype="float64"))
+
+
+@settings(deadline=None, max_examples=25)
+@given(leading=SHAPES, sizes=st.tuples(*[st.integers(1, 4)] * 2), seed=st.integers(0, 9))
+def test_linear_is_a_matrix_product_whatever_the_shape(leading, sizes, seed):
+    import tinyxp as xp
+
+    random = xp.random.Generator(seed)
+    x, w = random.normal((*leading, sizes[0]), dtype="float64"), random.normal(sizes, dtype="float64")
+    close(xp, xp.ops.fused.linear(x, w, None), xp.matmul(x, w))
+
+
+def test_activations_do_not_overflow(xp):
+    x = xp.asarray([-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4], dtype="float32")
+    for out in (xp.ops.fused.silu(x), *(xp.ops.fused.gelu(x, approximate=a) for a in _fused.GELU_FORMS)):
+        got = out.tolist()
+        assert got[3:] == [0.0, 20.0, 100.0, 1e4]
+        assert max(map(abs, got[:3])) < 1e-6
+    assert xp.ops.fused.silu(x).tolist()[2] == pytest.approx(-20 / (1 + math.exp(20)), rel=1e-6)
+
+
+def test_dropout_keeps_the_expected_share_and_the_mean(xp):
+    x = xp.ones((200, 100), dtype="float64")
+    out = xp.ops.fused.dropout(x, (3, 4), p=0.25)
+    kept = float(xp.mean((out != 0).to("float64")))
+    assert abs(kept - 0.75) < 5 * math.sqrt(0.25 * 0.75 / x.size)
+    assert float(xp.max(out)) == pytest.approx(1 / 0.75)
+    assert bool(xp.all(out == xp.ops.fused.dropout(x, (3, 4), p=0.25)))
+    assert not bool(xp.all(out == xp.ops.fused.dropout(x, (3, 5), p=0.25)))
+
+
+def test_repeated_rows_add_up_in_the_gradient_of_embedding(xp):
+    weight = xp.zeros((3, 2), dtype="float64").requires_grad_()
+    xp.sum(xp.ops.fused.embedding(xp.asarray([2, 2, 0, 2]), weight)).backward()
+    assert weight.grad.tolist() == [[1.0, 1.0], [0.0, 0.0], [3.0, 3.0]]
+
+
+@pytest.mark.parametrize("bad", [[-1], [3], [0, 99]])
+def test_indices_out_of_range_are_refused(xp, bad):
+    with pytest.raises(IndexError, match=r"\[0, 3\)"):
+        xp.ops.fused.embedding(xp.asarray(bad), xp.zeros((3, 2)))
+    with pytest.raises(IndexError, match=r"\[0, 3\)"):
+        xp.ops.fused.cross_entropy(
+            xp.zeros((len(bad), 3)), xp.asarray(bad), ignore_index=-100, label_smoothing=0.0
+        )

@@ -1,0 +1,212 @@
+"""Generation: batches, greedy, beyond the window, sampling, ends, padding, streams."""
+
+import math
+
+import pytest
+
+from tinyxp.errors import DTypeError, ShapeError
+from tinyxp.models import Sampler
+
+WINDOW = 8
+
+
+@pytest.fixture
+def model(xp):
+    model = xp.GPT(13, 16, 2, 4, WINDOW, seed=0)
+    for p in model.parameters():  # larger weights: greedy choices without near ties
+        if p.ndim > 1:
+            xp.nn.init.normal_(p, std=0.4, generator=xp.random.Generator(p.size))
+    return model
+
+
+def greedy(xp, model, tokens, count):
+    """The definition: ask for the logits of the last positions of the window, take the largest."""
+    for _ in range(count):
+        with xp.no_grad():
+            logits = model(tokens[:, -WINDOW:])[:, -1]
+        tokens = xp.concat([tokens, xp.argmax(logits, axis=-1)[:, None]], axis=1)
+    return tokens.tolist()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_greedy_is_the_largest_logit_also_beyond_the_window(xp, model, batch, use_cache):
+    prompt = xp.random.Generator(1).integers(0, 13, (batch, 3))
+    out = model.generate(prompt, 12, temperature=0, use_cache=use_cache)
+    assert out.shape == (batch, 15)
+    assert out.dtype == "int64"
+    assert out.tolist() == greedy(xp, model, prompt, 12)
+
+
+def test_a_prompt_longer_than_the_window(xp, model):
+    prompt = xp.random.Generator(1).integers(0, 13, (1, WINDOW + 3))
+    assert model.generate(prompt, 3, temperature=0).tolist() == greedy(xp, model, prompt, 3)
+
+
+def test_the_cache_does_not_change_what_is_sampled(xp, model):
+    prompt = xp.random.Generator(1).integers(0, 13, (2, 2))
+    draws = [
+        model.generate(prompt, 10, 0.8, top_k=5, top_p=0.9, seed=7, use_cache=cache).tolist()
+        for cache in (True, False)
+    ]
+    assert draws[0] == draws[1]
+
+
+def test_the_seed_decides_what_is_sampled(xp, model):
+    def draw(seed):
+        return model.generate([[1, 2]], 20, seed=seed).tolist()
+
+    assert draw(3) == draw(3) != draw(4)
+    xp.manual_seed(3)
+    assert draw(None) == draw(3)
+
+
+def test_the_same_tokens_as_on_the_cpu(xp, device, model):
+    there = model.generate([[1, 2], [3, 4]], 12, seed=5).tolist()
+    assert model.to("cpu").generate([[1, 2], [3, 4]], 12, seed=5).tolist() == there
+    assert model.to(device).device is device
+
+
+def test_prompts_of_unequal_lengths_continue_as_if_alone(xp, model):
+    prompts = [[1, 2, 3, 4, 5], [6], [7, 8, 9]]
+    out = model.generate(prompts, 3, temperature=0)
+    assert out.shape == (3, 8)
+    for row, prompt in zip(out.tolist(), prompts, strict=True):
+        alone = model.generate([prompt], 3, temperature=0).tolist()[0]
+        assert row == [0] * (5 - len(prompt)) + alone
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_padding_leaves_the_window_first(xp, model, use_cache):
+    """The short row still fits when the long one has begun to slide."""
+    out = model.generate([[1, 2, 3, 4, 5, 6], [7, 8]], 6, temperature=0, use_cache=use_cache)
+    assert out.tolist()[1][4:] == model.generate([[7, 8]], 6, temperature=0).tolist()[0]
+
+
+def test_rows_end_at_eos_and_repeat_it(xp, model):
+    free = model.generate([[1, 2], [3, 4]], 6, temperature=0).tolist()
+    eos = free[0][3]
+    out = model.generate([[1, 2], [3, 4]], 6, temperature=0, eos=eos).tolist()
+    for row, unbounded in zip(out, free, strict=True):
+        new = unbounded[2:]
+        end = new.index(eos) if eos in new else len(new)
+        kept = min(end + 1, len(row) - 2)
+        assert row[2 : 2 + kept] == new[:kept]
+        assert set(row[2 + kept :]) <= {eos}
+    alone = model.generate([[1, 2]], 6, temperature=0, eos=[eos, 99]).tolist()[0]
+    assert alone == free[0][: free[0].index(eos, 2) + 1]
+
+
+def test_a_stream_gives_the_same_tokens_one_by_one(xp, model):
+    whole = model.generate([[1, 2], [3, 4]], 10, seed=2)
+    parts = list(model.stream([[1, 2], [3, 4]], 10, seed=2))
+    assert [p.shape for p in parts] == [(2,)] * 10
+    assert xp.stack(parts, axis=1).tolist() == whole[:, 2:].tolist()
+
+
+def test_between_two_tokens_of_a_stream_nothing_is_changed(xp, model):
+    model.train()
+    for _ in model.stream([1], 3):
+        assert xp.is_grad_enabled()
+        assert all(m.training for m in model.modules())
+
+
+def test_generation_switches_dropout_off_and_on_again(xp):
+    model = xp.GPT(13, 16, 1, 4, WINDOW, seed=0, dropout_prob=0.9)
+    model.blocks[0].mlp.eval()
+    first = model.generate([[1, 2, 3]], 5, temperature=0).tolist()
+    assert first == model.generate([[1, 2, 3]], 5, temperature=0).tolist()
+    assert model.training
+    assert not model.blocks[0].mlp.training
+
+
+def test_nothing_is_recorded_and_the_prompt_is_kept(xp, model):
+    prompt = xp.asarray([[1, 2, 3]])
+    out = model.generate(prompt, 4, temperature=0)
+    assert not out.requires_grad
+    assert prompt.tolist() == [[1, 2, 3]]
+    assert out[:, :3].tolist() == [[1, 2, 3]]
+    assert model.generate(prompt, 0).tolist() == [[1, 2, 3]]
+
+
+def test_bad_arguments_are_explained(xp, model):
+    with pytest.raises(ValueError, match="max_new_tokens expects an integer >= 0; got -1"):
+        model.generate([1], -1)
+    with pytest.raises(ValueError, match="temperature expects a finite number >= 0"):
+        model.generate([1], 1, -0.5)
+    with pytest.raises(ValueError, match="temperature"):
+        model.generate([1], 1, math.nan)
+    with pytest.raises(ValueError, match="top_k expects at least 1 token; got 0"):
+        model.generate([1], 1, top_k=0)
+    with pytest.raises(ValueError, match=r"\(0, 1\]; got 0"):
+        model.generate([1], 1, top_p=0)
+    with pytest.raises(ShapeError, match="at least one position"):
+        model.generate(xp.zeros((1, 0), dtype="int64"), 1)
+    with pytest.raises(ShapeError, match="got an empty one"):
+        model.generate([[1], []], 1)
+    with pytest.raises(DTypeError, match="integer token ids; got float32"):
+        model.generate([[1.5]], 1)
+    with pytest.raises(IndexError, match=r"\[0, 13\)"):
+        model.generate([[13]], 1)
+
+
+def test_nan_weights_are_noticed(xp, model):
+    xp.nn.init.constant_(model.ln_f.beta, math.nan)
+    with pytest.raises(ValueError, match="NaN"):
+        model.generate([[1]], 2)
+
+
+# ---------------------------------------------------------------- sampling
+def frequencies(xp, sampler, logits, draws=4000):
+    rows = xp.broadcast_to(xp.asarray([logits]), (draws, len(logits)))
+    drawn = sampler(rows)
+    return [float(xp.mean((drawn == i).to("float64"))) for i in range(len(logits))]
+
+
+def expected(logits, temperature=1.0):
+    weights = [math.exp(x / temperature) for x in logits]
+    return [w / sum(weights) for w in weights]
+
+
+LOGITS = [1.0, 0.0, 2.0, -1.0]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_tokens_are_drawn_with_the_probabilities_of_softmax(xp, temperature):
+    found = frequencies(xp, Sampler(temperature, seed=0), LOGITS)
+    for f, p in zip(found, expected(LOGITS, temperature), strict=True):
+        assert abs(f - p) < 5 * math.sqrt(p * (1 - p) / 4000)
+
+
+def test_top_k_leaves_the_k_most_probable(xp):
+    found = frequencies(xp, Sampler(top_k=2, seed=0), LOGITS)
+    assert found[1] == found[3] == 0
+    assert found[2] == pytest.approx(1 / (1 + math.exp(-1)), abs=0.04)
+    assert frequencies(xp, Sampler(top_k=9, seed=0), LOGITS, 50) == frequencies(
+        xp, Sampler(seed=0), LOGITS, 50
+    )
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.01, {2}), (0.64, {2}), (0.7, {0, 2}), (0.9, {0, 1, 2}), (1.0, {0, 1, 2, 3})])
+def test_top_p_leaves_the_fewest_that_reach_the_probability(xp, top_p, kept):
+    """The probabilities are 0.644, 0.237, 0.087 and 0.032."""
+    weights = Sampler(top_p=top_p, seed=0).weights(xp.asarray([LOGITS])).tolist()[0]
+    assert {i for i, w in enumerate(weights) if w > 0} == kept
+
+
+def test_temperature_0_takes_the_largest_and_a_tiny_one_nearly_always(xp):
+    assert Sampler(0)(xp.asarray([LOGITS, LOGITS[::-1]])).tolist() == [2, 1]
+    assert Sampler(1e-3, seed=0)(xp.asarray([LOGITS])).tolist() == [2]
+
+
+def test_impossible_tokens_are_never_drawn(xp):
+    logits = [-math.inf, 0.0, -math.inf, 0.0, -math.inf]
+    found = frequencies(xp, Sampler(seed=1), logits)
+    assert found[0] == found[2] == found[4] == 0
+    assert found[1] == pytest.approx(0.5, abs=0.04)
+
+
+def test_equal_logits_give_equal_tokens_on_every_backend(xp):
+    logits = xp.random.Generator(0).normal((64, 50), std=3.0)
+    options = {"temperature": 0.9, "top_k": 30, "top_p": 0.95, "seed": 11}
+    assert Sampler(**options)(logits).tolist() == Sampler(**options)(logits.cpu()).tolist()

@@ -1,0 +1,165 @@
+"""Text generation: the loop around a model that gives logits."""
+
+from __future__ import annotations
+
+import operator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import tinyxp
+from tinyxp._core import TENSORS
+from tinyxp.errors import DTypeError, ShapeError
+from tinyxp.nn import KVCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tinyxp._core import Tensor
+    from tinyxp.models._sampling import Sampler
+    from tinyxp.models.gpt import GPT
+
+__all__ = ["Decoder", "as_prompt", "stream"]
+
+
+def as_prompt(tokens: Any, model: GPT) -> tuple[Tensor, list[int]]:
+    """Return prompts as one int64 Tensor, and how many columns of padding each row starts with.
+
+    Parameters
+    ----------
+    tokens : Tensor, array or nested list of integers
+        (batch, T), (T,) for one sequence, or a list of lists of different lengths.
+    model : GPT
+        Whose device is used.
+    """
+    pads: list[int] = []
+    if isinstance(tokens, list | tuple) and tokens and isinstance(tokens[0], list | tuple):
+        longest = max(len(row) for row in tokens)
+        pads = [longest - len(row) for row in tokens]
+        if longest in pads:
+            raise ShapeError("generate expects at least one token in every prompt; got an empty one")
+        tokens = [[0] * n + list(row) for n, row in zip(pads, tokens, strict=True)]
+    if type(tokens) not in TENSORS:
+        tokens = tinyxp.asarray(tokens, device=model.device)
+    if tokens.ndim == 1:
+        tokens = tokens[None, :]
+    _check_prompt(tokens)
+    return tokens.detach().to("int64"), pads if any(pads) else []
+
+
+def _check_prompt(tokens: Tensor) -> None:
+    if tokens.ndim != 2 or 0 in tokens.shape:  # noqa: PLR2004 - batch, time
+        raise ShapeError(
+            "generate expects tokens of shape (batch, positions) with at least one position, such as a line "
+            f"break; got shape {tuple(tokens.shape)}"
+        )
+    if tokens.dtype.kind not in "iu":
+        raise DTypeError(f"generate expects integer token ids; got {tokens.dtype}")
+
+
+class Decoder:
+    """Gives the logits behind a growing sequence, with a cache while it fits into the model's window.
+
+    Parameters
+    ----------
+    model : GPT
+        What to ask.
+    capacity : int
+        Most positions that will be asked for.
+    pads : list of int
+        Columns of padding at the left of each row; empty if there are none.
+    use_cache : bool
+        Keep keys and values, so that a step costs one position and not all.
+    """
+
+    def __init__(self, model: GPT, capacity: int, pads: list[int], *, use_cache: bool) -> None:
+        self.model, self.pads = model, pads
+        self.capacity = min(capacity, model.max_seq_len)
+        self.use_cache = use_cache
+        self.caches: list[KVCache] | None = None
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return the logits (batch, vocab_size) of what follows `tokens` (batch, T).
+
+        Beyond the model's window only the last tokens count, and every position moves with each step, so
+        nothing cached stays valid.
+        """
+        window = self.model.max_seq_len
+        dropped = max(0, tokens.shape[1] - window)
+        if not self.use_cache or dropped:
+            self.caches = None
+            return self._ask(tokens[:, dropped:], dropped, None)
+        if self.caches is None:
+            self.caches = self.model.make_caches(tokens.shape[0], self.capacity)
+        return self._ask(tokens[:, self.caches[0].length :], 0, self.caches)
+
+    def _ask(self, tokens: Tensor, dropped: int, caches: list[KVCache] | None) -> Tensor:
+        pads = [max(0, n - dropped) for n in self.pads]
+        padding = tinyxp.asarray(pads, dtype="int64", device=tokens.device) if any(pads) else None
+        logits = self.model(tokens, caches=caches, padding=padding, last_only=True)
+        return logits[:, -1, :]  # type: ignore[no-any-return] - a Tensor
+
+
+@contextmanager
+def _asking(model: GPT) -> Iterator[None]:
+    """Record nothing and drop nothing."""
+    training = [m for m in model.modules() if m.training]
+    for m in training:
+        m.training = False
+    try:
+        with tinyxp.no_grad():
+            yield
+    finally:
+        for m in training:
+            m.training = True
+
+
+def stream(
+    model: GPT,
+    prompt: Tensor,
+    pads: list[int],
+    sampler: Sampler,
+    max_new_tokens: int,
+    *,
+    eos: int | Sequence[int] | None,
+    use_cache: bool,
+) -> Iterator[Tensor]:
+    """Yield the next token of every row, shape (batch,), until all rows have ended."""
+    ends = _ends(eos)
+    decoder = Decoder(model, prompt.shape[1] + max_new_tokens, pads, use_cache=use_cache)
+    tokens, done = prompt, None
+    for i in range(max_new_tokens):
+        with _asking(model):
+            logits = decoder(tokens)
+            if i == 0:
+                _check_logits(logits)
+            new = sampler(logits)
+            if ends:
+                new, done = _finish(new, done, ends)
+            tokens = tinyxp.concat([tokens, new[:, None]], axis=1)
+        yield new
+        if done is not None and bool(tinyxp.all(done)):
+            return
+
+
+def _finish(new: Tensor, done: Tensor | None, ends: list[int]) -> tuple[Tensor, Tensor]:
+    """Let rows that have ended repeat the first of the end tokens."""
+    if done is not None:
+        new = tinyxp.where(done, ends[0], new)
+    for end in ends:
+        done = (new == end) if done is None else done | (new == end)
+    assert done is not None  # noqa: S101 - there is at least one end
+    return new, done
+
+
+def _ends(eos: int | Sequence[int] | None) -> list[int]:
+    if eos is None:
+        return []
+    return [operator.index(eos)] if not isinstance(eos, list | tuple) else [operator.index(e) for e in eos]
+
+
+def _check_logits(logits: Tensor) -> None:
+    if bool(tinyxp.any(tinyxp.isnan(logits))):
+        raise ValueError(
+            "generate got NaN logits: a parameter of the model is NaN (did training diverge?) or a token id "
+            "is out of range"
+        )

@@ -1,0 +1,64 @@
+"""What layers do with mixed dtypes: promote as the standard says, and say so once."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from tinyxp import dtypes
+from tinyxp.errors import DTypeError
+
+if TYPE_CHECKING:
+    from tinyxp._core import Tensor
+
+__all__ = ["floating", "promoted"]
+
+_said: set[tuple[str, str, str]] = set()
+
+
+def floating(name: str, x: Tensor) -> Tensor:
+    """Return `x`; raise `DTypeError` unless it is real or complex floating."""
+    if x.dtype.kind not in "fc":
+        raise DTypeError(
+            f"{name} expects floating numbers; got {x.dtype}; convert them with x.to('float32') first"
+        )
+    return x
+
+
+def promoted(name: str, x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return all arguments in the dtype that they promote to.
+
+    Parameters
+    ----------
+    name : str
+        Of the operation, for messages.
+    x : Tensor
+        The input.
+    *others : Tensor or None
+        The parameters. If they are narrower than `x` the result is wider than the module, and that is
+        said once for each operation and pair of dtypes.
+    """
+    d = floating(name, x).dtype
+    found = d
+    for t in others:
+        if t is not None and t.dtype is not found:
+            found = dtypes.promote(found, t.dtype)
+    if found is d and all(t is None or t.dtype is d for t in others):
+        return x, *others
+    narrow = next((t.dtype for t in others if t is not None and t.dtype is not found), None)
+    if narrow is not None and d is found:
+        _say(name, d.name, narrow.name)
+    return tuple(None if t is None else t.to(found) for t in (x, *others))
+
+
+def _say(name: str, wide: str, narrow: str) -> None:
+    if (name, wide, narrow) in _said:
+        return
+    _said.add((name, wide, narrow))
+    warnings.warn(
+        f"{name} got a {wide} input for {narrow} parameters and computes in {wide}, as the array API "
+        f"standard promotes; convert the input with x.to({narrow!r}) for speed, or the module with "
+        f"module.to({wide!r}) for precision. Said once",
+        UserWarning,
+        stacklevel=4,
+    )
