@@ -210,6 +210,22 @@ def test_info_tells_versions_backends_and_reasons(capsys):
         )
 
 
+def test_check_backend_prints_a_verdict_for_each_check(capsys):
+    assert main(["check-backend", "numpy"]) == 0
+    *rows, last = capsys.readouterr().out.splitlines()
+    assert len(rows) > 10
+    assert all(row.split()[1] == "passed" for row in rows)
+    assert last == f"numpy: {len(rows)} passed"
+
+
+def test_check_backend_fails_with_a_failing_backend(capsys, monkeypatch):
+    monkeypatch.setattr(type(tinyxp.get_backend("numpy")), "to_buffer", lambda *_: memoryview(b""))
+    assert main(["check-backend", "numpy"]) == 1
+    out = capsys.readouterr().out
+    assert "  failed   " in out
+    assert " failed, " in out.splitlines()[-1]
+
+
 def test_bench_measures_a_preset(capsys):
     assert main(["bench", "tiny", "--device", "cpu", "--seconds", "1"]) == 0
     out = capsys.readouterr().out.splitlines()

@@ -104,7 +104,14 @@ def test_the_names_of_the_first_release_are_read_too(xp, tmp_path):
     }
     tensors |= {f"h.{i}.attn.bias": xp.tril(xp.ones((1, 1, 8, 8))) for i in range(2)}
     xp.save(tensors, tmp_path / "model.safetensors")
-    config = {"n_embd": 16, "n_head": 4, "n_layer": 2, "n_positions": 8, "vocab_size": 11, "n_inner": None}
+    config = {
+        "n_embd": 16,
+        "n_head": 4,
+        "n_layer": 2,
+        "n_positions": 8,
+        "vocab_size": 11,
+        "n_inner": None,
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert xp.GPT.from_pretrained(tmp_path).eval()(TOKENS).tolist() == model(TOKENS).tolist()
 

@@ -43,7 +43,11 @@ def additive(xp):
 CASES = [
     (layer_norm, None),
     (mlp, None),
-    *[(make, mask) for make in (attention, block) for mask in (None, causal, one_row_hidden, additive)],
+    *[
+        (make, mask)
+        for make in (attention, block)
+        for mask in (None, causal, one_row_hidden, additive)
+    ],
 ]
 
 
@@ -87,7 +91,9 @@ def module_of(module, name):
     return dict(module.named_modules())[path]
 
 
-@pytest.mark.parametrize(("make", "mask"), CASES, ids=lambda f: "unmasked" if f is None else f.__name__)
+@pytest.mark.parametrize(
+    ("make", "mask"), CASES, ids=lambda f: "unmasked" if f is None else f.__name__
+)
 def test_layers(xp, make, mask):
     module = randomised(xp, make(xp))
     x = xp.random.Generator(1).normal((2, TIME, WIDTH))

@@ -12,9 +12,7 @@ def without_gradient(xp, module, zero=()):
     found = []
     for name, p in module.named_parameters():
         assert p.grad is None or p.grad.shape == p.shape
-        if p.grad is None:
-            found.append(name)
-        elif not name.endswith(zero) and float(xp.max(xp.abs(p.grad))) < 1e-10:
+        if p.grad is None or (not name.endswith(zero) and float(xp.max(xp.abs(p.grad))) < 1e-10):
             found.append(name)
     return found
 

@@ -1,5 +1,7 @@
 """Attention: against PyTorch with every kind of mask, and what is special about masks."""
 
+
+
 import math
 
 import pytest
@@ -141,7 +143,7 @@ def test_masks_that_mean_nothing_are_refused(xp):
     q = normal(xp, 1, TIME, SIZE)
     attend = functional.scaled_dot_product_attention
     with pytest.raises(ValueError, match=r"holds only 0 \(hidden\) and 1 \(visible\)"):
-        attend(q, q, q, xp.full((TIME, TIME), -10**9))
+        attend(q, q, q, xp.full((TIME, TIME), -(10**9)))
     with pytest.raises(DTypeError, match="complex64"):
         attend(q, q, q, xp.ones((TIME, TIME), dtype="complex64"))
     with pytest.raises(ShapeError, match=r"queries, keys\) = \(1, 5, 5\); got shape \(4, 4\)"):
@@ -277,10 +279,15 @@ def test_a_cache_gives_the_same_as_all_at_once(xp):
     x = normal(xp, BATCH, TIME, HEADS * SIZE)
     cache = nn.KVCache((BATCH, HEADS, TIME, SIZE), dtype="float64")
     with xp.no_grad():
-        parts = [attention(x[:, a:b], is_causal=True, cache=cache) for a, b in ((0, 2), (2, 3), (3, 5))]
+        parts = [
+            attention(x[:, a:b], is_causal=True, cache=cache) for a, b in ((0, 2), (2, 3), (3, 5))
+        ]
         full = attention(x, is_causal=True)
     assert float(xp.max(xp.abs(xp.concat(parts, axis=1) - full))) < 1e-13
-    with pytest.raises(ShapeError, match="holds 5 positions, 5 are filled, and 1 more do not fit"), xp.no_grad():
+    with (
+        pytest.raises(ShapeError, match="holds 5 positions, 5 are filled, and 1 more do not fit"),
+        xp.no_grad(),
+    ):
         attention(x[:, :1], cache=cache)
 
 
@@ -298,7 +305,9 @@ def test_the_block_is_two_residual_branches(xp):
     block = nn.TransformerBlock(8, 2)
     names = [name for name, _ in block.named_parameters()]
     assert len(names) == 16
-    assert [n.partition(".")[0] for n in names] == ["attention"] * 8 + ["ln1"] * 2 + ["ln2"] * 2 + ["mlp"] * 4
+    assert [n.partition(".")[0] for n in names] == ["attention"] * 8 + ["ln1"] * 2 + ["ln2"] * 2 + [
+        "mlp"
+    ] * 4
     x = normal(xp, 1, 3, 8).to("float32")
     h = x + block.attention(block.ln1(x), is_causal=True)
     assert bool(xp.all(block(x, is_causal=True) == h + block.mlp(block.ln2(h))))

@@ -1,5 +1,7 @@
 """Modules: what they hold, state dicts, modes, places, copies, text."""
 
+
+
 import copy
 import pickle
 
@@ -25,6 +27,10 @@ class Mixed(nn.Module):
         return self.layers[1]["inner"](self.layers[0](x * self.plain * self.mask)) * self.pair[0]
 
 
+def pickled(module):
+    return pickle.loads(pickle.dumps(module))
+
+
 NAMES = [
     "plain",
     "pair.0",
@@ -43,7 +49,9 @@ def names(pairs):
 def test_parameters_are_found_wherever_they_are(xp):
     module = Mixed(xp)
     assert names(module.named_parameters()) == NAMES
-    assert [p is q for p, (_, q) in zip(module.parameters(), module.named_parameters(), strict=True)]
+    assert [
+        p is q for p, (_, q) in zip(module.parameters(), module.named_parameters(), strict=True)
+    ]
     assert module.num_parameters() == 2 + 1 + 6 + 3 + 6 + 2 + 2
 
 
@@ -190,7 +198,7 @@ def test_to_moves_between_backends(xp, device):
     assert there.reshape(3).tolist() == pytest.approx(here[0], abs=1e-6)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])  # noqa: S301 - our own bytes
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled], ids=["deepcopy", "pickle"])
 def test_copies_are_equal_and_independent(xp, copied):
     a, b = nn.Linear(2, 2), nn.Linear(2, 2)
     b.weight = a.weight

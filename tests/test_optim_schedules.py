@@ -129,6 +129,16 @@ def test_your_own_factor():
     assert rates == [0.5, 0.5, 0.25, 0.25, 0.125]
 
 
+def test_a_group_may_come_later():
+    o = optimizer(0.5)
+    schedule = Schedule(o, linear, total=4)
+    schedule.step()
+    o.add_param_group({"params": [tinyxp.Tensor([1.0], requires_grad=True)], "lr": 1.0})
+    schedule.step()
+    assert schedule.get_last_lr() == [0.25, 0.5]
+    assert schedule.base_lrs == [0.5, 1.0]
+
+
 def test_a_schedule_goes_on_where_it_stood():
     a, b = optimizer(0.5), optimizer(0.5)
     first = Schedule(a, cosine, total=10, warmup=2)

@@ -10,7 +10,16 @@ import pytest
 import tinyxp
 from tinyxp import _updates
 from tinyxp.errors import DTypeError, ShapeError
-from tinyxp.optim import SGD, Adam, AdamW, Lion, Muon, muon_groups
+from tinyxp.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    Lion,
+    Muon,
+    clip_grad_norm_,
+    clip_grad_value_,
+    muon_groups,
+)
 
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
 SHAPES = ((4, 3), (3,), ())
@@ -119,8 +128,8 @@ MUON = {
 @pytest.mark.parametrize("options", MUON.values(), ids=MUON)
 def test_muon_is_pytorchs(torch, monkeypatch, options):
     # PyTorch makes orthogonal in bfloat16; let it do that in the parameter's dtype, with its own formula
-    muon = torch.optim._muon  # noqa: SLF001 - it has no public name
-    original, asked = muon._zeropower_via_newtonschulz, []  # noqa: SLF001
+    muon = torch.optim._muon
+    original, asked = muon._zeropower_via_newtonschulz, []
 
     def exact(grad, *args):
         asked.append(1)
@@ -281,6 +290,30 @@ def test_half_precision_stays_half(make, dtype):
     arrays = [s for s in optimizer.state[w].values() if isinstance(s, tinyxp.Tensor)]
     assert {s.dtype for s in arrays} <= {tinyxp.dtype(dtype)}
     assert all(math.isfinite(x) for x in w.tolist()[0])
+
+
+@pytest.mark.skip_backend(
+    "numpy", "torch", "cupy", reason="only the strict array's class is Python and can be patched"
+)
+@EACH
+def test_a_step_never_waits_for_the_device(make, device, monkeypatch):
+    (w,) = parameters([np.ones((2, 2), "float32")], device)
+    optimizer = make([w])
+    w.grad = tinyxp.ones((2, 2), device=device)
+
+    def refuse(*_):
+        raise AssertionError("an array was read on the host")
+
+    for name in ("__bool__", "__int__", "__float__", "__index__", "__complex__"):
+        monkeypatch.setattr(device.array_type, name, refuse)
+    for name in ("to_buffer", "to_numpy"):
+        monkeypatch.setattr(device.backend, name, refuse)
+    with pytest.raises(AssertionError, match="on the host"):
+        w.grad.sum().item()
+    clip_grad_norm_([w], 1.0)
+    clip_grad_value_([w], 0.1)
+    optimizer.step()
+    optimizer.step()
 
 
 @EACH

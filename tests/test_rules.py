@@ -17,7 +17,9 @@ def normal(*shape, seed=0, complex_=False):
     """Normal numbers at distance from each other and from 0, so that no kink is near."""
     rng = np.random.default_rng([seed, *shape])
     n = math.prod(shape)
-    values = (rng.permutation(n) - n / 2 + 0.3) * 3.1 / max(n, 1) + rng.uniform(-0.05, 0.05, n) / max(n, 1)
+    values = (rng.permutation(n) - n / 2 + 0.3) * 3.1 / max(n, 1) + rng.uniform(
+        -0.05, 0.05, n
+    ) / max(n, 1)
     values = values.reshape(shape)
     return values + 1j * np.roll(values, 1) * 0.7 if complex_ else values
 
@@ -38,7 +40,10 @@ def zeros_in(*shape):
 
 # One line for each operation: name, function of the namespace, arrays. Cases that need it follow below.
 UNARY = [
-    (normal, "abs acosh_ atan asinh cos cosh exp expm1 negative positive sin sinh square tanh erf conj".split()),
+    (
+        normal,
+        "abs acosh_ atan asinh cos cosh exp expm1 negative positive sin sinh square tanh erf conj".split(),
+    ),
     (positive, "log log1p log2 log10 sqrt reciprocal".split()),
     (inside, "asin acos atanh tan".split()),
     (normal, "sign ceil floor round trunc".split()),
@@ -51,7 +56,10 @@ CASES = {
 }
 CASES["acosh"] = (lambda xp, x: xp.acosh(x), [positive(3) + 1])
 CASES |= {
-    name: (lambda xp, x, y, name=name: getattr(xp, name)(x, y), [normal(3, 4), normal(4, seed=5) + 0.01])
+    name: (
+        lambda xp, x, y, name=name: getattr(xp, name)(x, y),
+        [normal(3, 4), normal(4, seed=5) + 0.01],
+    )
     for name in "add subtract multiply divide atan2 hypot logaddexp maximum minimum copysign".split()
 }
 CASES |= {
@@ -75,8 +83,14 @@ CASES |= {
     "tril": (lambda xp, x: xp.tril(x * x, k=1), [normal(3, 4)]),
     "triu": (lambda xp, x: xp.triu(x * x, k=-1), [normal(3, 4)]),
     "repeat": (lambda xp, x: xp.repeat(x, xp.asarray([1, 0, 2]), axis=0) ** 2, [normal(3, 4)]),
-    "concat": (lambda xp, x, y: xp.concat([x, y, x * x], axis=1) ** 2, [normal(3, 4), normal(3, 2)]),
-    "stack": (lambda xp, x, y: xp.stack([x, y, x], axis=1) ** 2, [normal(3, 4), normal(3, 4, seed=1)]),
+    "concat": (
+        lambda xp, x, y: xp.concat([x, y, x * x], axis=1) ** 2,
+        [normal(3, 4), normal(3, 2)],
+    ),
+    "stack": (
+        lambda xp, x, y: xp.stack([x, y, x], axis=1) ** 2,
+        [normal(3, 4), normal(3, 4, seed=1)],
+    ),
     "getitem": (lambda xp, x: x[1:, ::-2] ** 2 + x[0, 0], [normal(3, 5)]),
     "unindex": (lambda xp, x: ops.unindex(x * x, (slice(None), 1), (4, 3)), [normal(4)]),
     "take": (lambda xp, x: xp.take(x, xp.asarray([1, 1, 0]), axis=1) ** 2, [normal(3, 4)]),
@@ -112,8 +126,14 @@ CASES |= {
     for name in REDUCTIONS
 }
 FUSED = {
-    "linear": (lambda xp, x, w, b: ops.fused.linear(x, w, b), [normal(2, 3), normal(3, 4), normal(4)]),
-    "embedding": (lambda xp, w: ops.fused.embedding(xp.asarray([[1, 0], [1, 2]]), w) ** 2, [normal(3, 4)]),
+    "linear": (
+        lambda xp, x, w, b: ops.fused.linear(x, w, b),
+        [normal(2, 3), normal(3, 4), normal(4)],
+    ),
+    "embedding": (
+        lambda xp, w: ops.fused.embedding(xp.asarray([[1, 0], [1, 2]]), w) ** 2,
+        [normal(3, 4)],
+    ),
     "gelu": (lambda xp, x: ops.fused.gelu(x, approximate="tanh"), [normal(3, 4)]),
     "silu": (lambda xp, x: ops.fused.silu(x), [normal(3, 4)]),
     "softmax": (lambda xp, x: ops.fused.softmax(x, axis=-1), [normal(3, 4)]),
@@ -181,7 +201,10 @@ EXTRA = {
     "mask": (lambda xp, x: x[xp.asarray([True, False, True])] ** 2, [normal(3, 5)]),
     "integer arrays": (lambda xp, x: x[:, xp.asarray([0, 2, 0]), None, 1:] ** 2, [normal(3, 5, 3)]),
     "tile": (lambda xp, x: xp.tile(x, (2, 1, 3)) ** 2, [normal(3, 4)]),
-    "meshgrid": (lambda xp, x, y: xp.meshgrid(x, y)[0] * xp.meshgrid(x, y)[1], [normal(3), normal(4)]),
+    "meshgrid": (
+        lambda xp, x, y: xp.meshgrid(x, y)[0] * xp.meshgrid(x, y)[1],
+        [normal(3), normal(4)],
+    ),
     "diff": (lambda xp, x: xp.diff(x, axis=0, n=2) ** 2, [normal(4, 3)]),
     "tensordot": (
         lambda xp, x, y: xp.tensordot(x, y, axes=((0, 2), (1, 0))),
@@ -189,7 +212,10 @@ EXTRA = {
     ),
     "vecdot": (lambda xp, x, y: xp.vecdot(x, y), [normal(3, 4, complex_=True), normal(4)]),
     "unique_values": (lambda xp, x: xp.unique_values(x) ** 2, [normal(5)]),
-    "linear without bias": (lambda xp, x, w: ops.fused.linear(x, w, None), [normal(2, 3), normal(3, 4)]),
+    "linear without bias": (
+        lambda xp, x, w: ops.fused.linear(x, w, None),
+        [normal(2, 3), normal(3, 4)],
+    ),
 }
 
 
@@ -248,7 +274,13 @@ def test_what_is_not_declared_is_not_there(xp, monkeypatch):
     line = _graph.TABLE["sin"]
     old = line.rules, line.reads
     monkeypatch.setattr(line, "saves", {})
-    line.define([lambda xp, g, _out, _x: g * xp.cos(_x)], each=None, passes=False, guard=False, on_tensors=False)
+    line.define(
+        [lambda xp, g, _out, _x: g * xp.cos(_x)],
+        each=None,
+        passes=False,
+        guard=False,
+        on_tensors=False,
+    )
     try:
         x = xp.Tensor([1.0], requires_grad=True)
         with pytest.raises(Exception, match="Aval"):

@@ -6,6 +6,7 @@ and PyTorch arrays, with gradients; `tinyxp.nn`, `tinyxp.optim` and `tinyxp.GPT`
 
 from __future__ import annotations
 
+import sys as _sys
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import _standard, ops
@@ -13,6 +14,8 @@ from tinyxp import errors as errors
 from tinyxp import tensor as _tensor
 from tinyxp._version import __version__ as __version__
 from tinyxp.autograd import _rules as _rules
+from tinyxp.autograd import _rules_fft as _rules_fft
+from tinyxp.autograd import _rules_linalg as _rules_linalg
 from tinyxp.autograd import enable_grad as enable_grad
 from tinyxp.autograd import inference_mode as inference_mode
 from tinyxp.autograd import is_grad_enabled as is_grad_enabled
@@ -40,12 +43,16 @@ from tinyxp.errors import GraphError as GraphError
 from tinyxp.errors import ShapeError as ShapeError
 from tinyxp.ops import *  # noqa: F403
 from tinyxp.ops import erf as erf
+from tinyxp.ops import fft as fft
+from tinyxp.ops import linalg as linalg
 from tinyxp.tensor import Tensor as Tensor
 
 if TYPE_CHECKING:
     from tinyxp.models import GPT as GPT
 
 __array_api_version__ = _standard.VERSION
+# So that `from tinyxp.linalg import svd` works.
+_sys.modules[f"{__name__}.fft"], _sys.modules[f"{__name__}.linalg"] = fft, linalg
 float16, bfloat16 = _type_names["float16"], _type_names["bfloat16"]
 
 # Imported when first used, so that `import tinyxp` stays light.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -254,9 +255,14 @@ def _bench(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from tinyxp.testing import check_backend
 
-    report = check_backend(args.name)
-    print(report)
-    return 0 if report.ok else 1
+    verdicts = check_backend(args.name)
+    width = max(len(check) for check, _, _ in verdicts)
+    for check, verdict, detail in verdicts:
+        indented = detail.strip().replace("\n", "\n" + " " * (width + 11))
+        print(f"{check:{width}}  {verdict:7}  {indented}")
+    found = Counter(verdict for _, verdict, _ in verdicts)
+    print(f"{args.name}: " + ", ".join(f"{n} {verdict}" for verdict, n in sorted(found.items())))
+    return 1 if found["failed"] else 0
 
 
 if __name__ == "__main__":

@@ -203,11 +203,13 @@ class Group:
         self.members.append(weakref.ref(t))
         t._alias = self
 
-    def mark(self, root: Tensor, checks: list[tuple[Tensor, int]]) -> None:
-        """Note that a node saves the common array, of which one member may be a parameter."""
+    def mark(self, checks: list[tuple[Tensor, int]]) -> None:
+        """Note that a node saves the common array; if one member is a parameter, writes are noticed."""
         alive = [m for m in (ref() for ref in self.members) if m is not None]
-        if any(type(m._node) is Leaf for m in alive):
-            checks.append((root, root._version))
+        parameter = next((m for m in alive if type(m._node) is Leaf), None)
+        if parameter is not None:
+            checks.append((parameter, parameter._version))
+            return
         for member in alive:
             member._shared = True
 
@@ -327,6 +329,17 @@ def detached(t: Tensor) -> Tensor:
     return out
 
 
+def own(root: Tensor) -> None:
+    """Make sure that a write into `root` changes no array that somebody else holds."""
+    if not root._shared:
+        return
+    root._raw = root._device.xp.copy(root._raw)
+    root._shared = False
+    root._version += 1
+    if type(root._alias) is Group:
+        root._alias.push(root)
+
+
 def written(t: Tensor) -> None:
     """Say that the array of `t` was written in place: views follow, old graphs refuse."""
     alias = t._alias
@@ -359,7 +372,7 @@ def save_mark(x: Tensor, checks: list[tuple[Tensor, int]]) -> None:
     alias = x._alias
     root = alias.root if type(alias) is Alias else x
     if type(root._alias) is Group:
-        root._alias.mark(root, checks)
+        root._alias.mark(checks)
     elif type(root._node) is Leaf or type(x._node) is Leaf:
         checks.append((root, root._version))
     else:

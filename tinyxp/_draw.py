@@ -167,20 +167,40 @@ def _rounded(xp: Any, x: Array, dtype: Any, name: str) -> Array:
 
 
 # ---------------------------------------------------------------- normal
+# Libraries differ in the last places of their logarithm, sine and cosine. So these are built here from sums,
+# products and quotients, which IEEE 754 defines to the last bit: in float64, to about one unit in the last
+# place. They are Taylor's series; how many terms are needed follows from the intervals.
+_LOG = tuple(
+    2.0 / (2 * n + 1) for n in range(1, 11)
+)  # log((1 + f) / (1 - f)) / f - 2 in powers of f²
+_SIN = tuple(
+    (-1) ** n / math.factorial(2 * n + 1) for n in range(1, 9)
+)  # sin(t) / t - 1 in powers of t²
+_COS = tuple((-1) ** n / math.factorial(2 * n) for n in range(1, 10))  # cos(t) - 1 in powers of t²
+_LN2 = (
+    0.6931471805598903,
+    5.497923018708371e-14,
+)  # log 2; the first has 42 bits, so its multiples are exact
+_EXPONENTS = range(-53, 1)
+
+
 def normal(draw: Draw, dtype: Any, name: str, *, mean: float, std: float) -> Array:
     """Return normal numbers of the library's `dtype`, whose name is `name`, by Box and Muller's transform.
 
-    G. E. P. Box and M. E. Muller, "A note on the generation of random normal deviates", 1958, equation 1.
-    Libraries differ in the last places of float64's logarithm, sine and cosine only, so float32 and half
-    precision come out alike but for rare roundings.
+    G. E. P. Box and M. E. Muller, "A note on the generation of random normal deviates", 1958, equation 1:
+    a pair of words gives a pair of numbers, in float64, which is rounded at the end.
     """
     xp = draw.xp
 
     def make(x0: Array, x1: Array) -> Array:
-        radius, angle = _polar_double(xp, x0, x1) if name == "float64" else _polar(xp, x0, x1)
-        x, y = xp.cos(angle), xp.sin(angle)
-        x *= radius
-        y *= radius
+        bits = 32
+        if name == "float64":  # two blocks make a pair
+            words, bits = ((x0 >> 6) << 26) | (x1 >> 6), 52
+            x0, x1 = words[0::2], words[1::2]
+        length = radius(draw, x0, bits)
+        x, y = direction(xp, x1, bits)
+        x *= length
+        y *= length
         z = _interleaved(xp, x, y)
         if std != 1.0:
             z *= std
@@ -191,25 +211,88 @@ def normal(draw: Draw, dtype: Any, name: str, *, mean: float, std: float) -> Arr
     return _filled(draw, make, 1 if name == "float64" else 2)
 
 
-def _polar(xp: Any, x0: Array, x1: Array) -> tuple[Array, Array]:
-    angle = xp.astype(x1, xp.float64)
-    angle *= 2.0 * math.pi * 2.0**-32
-    return _radius(xp, xp.astype(x0, xp.float64), 2.0**-32), angle
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    """Return x (c0 + x (c1 + x (c2 + …)))."""
+    y = x * coefficients[-1]
+    for c in coefficients[-2::-1]:
+        y += c
+        y *= x
+    return y
 
 
-def _polar_double(xp: Any, x0: Array, x1: Array) -> tuple[Array, Array]:
-    u = xp.astype(((x0 >> 6) << 26) + (x1 >> 6), xp.float64)
-    angle = u[1::2] * (2.0 * math.pi * 2.0**-52)
-    return _radius(xp, u[0::2] * 1.0, 2.0**-52), angle
-
-
-def _radius(xp: Any, u: Array, unit: float) -> Array:
-    """Return sqrt(-2 log((u + 1/2) unit)) and write over `u`: the half keeps the logarithm finite."""
+def radius(draw: Draw, words: Array, bits: int) -> Array:
+    """Return sqrt(-2 log u) for u = (words + 1/2) / 2**bits in float64; the half keeps it finite."""
+    xp = draw.xp
+    u = xp.astype(words, xp.float64)
     u += 0.5
-    u *= unit
-    u = xp.log(u)
-    u *= -2.0
-    return xp.sqrt(u)
+    u *= 2.0**-bits
+    # u = 2**e m with sqrt(1/2) <= m < sqrt(2), and log m = 2 artanh f with f = (m - 1) / (m + 1)
+    options = {"dtype": xp.float64, "device": draw.device}
+    least = xp.asarray([math.sqrt(0.5) * 2.0**e for e in _EXPONENTS], **options)
+    powers = xp.asarray([2.0**-e for e in _EXPONENTS], **options)
+    place = xp.searchsorted(least, u, side="right") - 1
+    u *= xp.take(powers, place)
+    f = (u - 1.0) / (u + 1.0)
+    tail = _polynomial(f * f, _LOG)
+    tail *= f
+    e = xp.astype(place, xp.float64)
+    e += float(_EXPONENTS[0])
+    tail += e * _LN2[1]
+    f *= 2.0
+    f += tail
+    e *= _LN2[0]
+    f += e
+    f *= -2.0
+    return sqrt(xp, f)
+
+
+def sqrt(xp: Any, x: Array) -> Array:
+    """Return the root, rounded as IEEE 754 has it, which not every library does.
+
+    One step of Newton's method from the library's root, whose square is had exactly in two parts: T. J.
+    Dekker, "A floating-point technique for extending the available precision", 1971.
+    """
+    root = xp.sqrt(x)
+    split = root * 134217729.0  # 2**27 + 1
+    high = split - (split - root)
+    low = root - high
+    square = root * root
+    error = high * high
+    error -= square
+    high *= low
+    high *= 2.0
+    error += high
+    low *= low
+    error += low
+    x = x - square
+    x -= error
+    x /= root
+    x *= 0.5
+    root += x
+    return root
+
+
+def direction(xp: Any, words: Array, bits: int) -> tuple[Array, Array]:
+    """Return the cosine and sine of as many evenly spaced angles as there are words, all around the circle.
+
+    The first two bits are the quadrant, the others an angle between -pi / 4 and pi / 4.
+    """
+    quarter = 1 << (bits - 2)
+    t = xp.astype((words & (quarter - 1)) - quarter // 2, xp.float64)
+    t += 0.5
+    t *= math.pi / 2 / quarter
+    square = t * t
+    x = _polynomial(square, _COS)
+    x += 1.0
+    y = _polynomial(square, _SIN)
+    y *= t
+    y += t
+    turned = (words & quarter) != 0  # by a quarter: (x, y) becomes (-y, x)
+    x, y = xp.where(turned, -y, x), xp.where(turned, x, y)
+    sign = xp.where((words & (2 * quarter)) != 0, -xp.ones_like(t), xp.ones_like(t))
+    x *= sign
+    y *= sign
+    return x, y
 
 
 # ---------------------------------------------------------------- integers

@@ -78,6 +78,12 @@ def _horner(coefficients: Sequence[float], x: Array) -> Array:
 # the rotations of table 2, and the parity constant that Threefish's key schedule has, in 32 bits.
 THREEFRY_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 THREEFRY_PARITY = 0x1BD11BDA
+# Key, counter and block for 20 rounds: the known answers that the authors publish with Random123.
+THREEFRY_VECTORS = (
+    ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+)
 _MASK = 0xFFFFFFFF
 
 

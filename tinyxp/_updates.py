@@ -27,7 +27,7 @@ class Defaults:
         def xp(self) -> Any:
             """The backend's extended namespace."""
 
-    def sgd_step(  # noqa: PLR0913 - the algorithm has that many quantities
+    def sgd_step(
         self,
         p: Array,
         g: Array,
@@ -66,7 +66,7 @@ class Defaults:
             d = buffer * momentum + d if nesterov else buffer
         p -= d * lr
 
-    def adamw_step(  # noqa: PLR0913 - the algorithm has that many quantities
+    def adamw_step(
         self,
         p: Array,
         g: Array,
@@ -130,7 +130,7 @@ class Defaults:
         d *= lr * root / (1.0 - beta1**step)
         p -= d
 
-    def lion_step(  # noqa: PLR0913 - the algorithm has that many quantities
+    def lion_step(
         self,
         p: Array,
         g: Array,
@@ -169,7 +169,7 @@ class Defaults:
         p -= d
         _lerp(mean, g, 1.0 - betas[1])
 
-    def muon_step(  # noqa: PLR0913 - the algorithm has that many quantities
+    def muon_step(
         self,
         p: Array,
         g: Array,

@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinyxp import _extras, _fused, _standard, _updates, dtypes, repairs
+from tinyxp import _extras, _fused, _special, _standard, _updates, _windows, dtypes, repairs
 from tinyxp.errors import DeviceUnavailableError, UnknownBackendError
 
 if TYPE_CHECKING:
@@ -115,11 +115,14 @@ class Namespace(SimpleNamespace):
             setattr(self, extension, SimpleNamespace(**found))
         for name in backend.repairs:
             repairs.apply(name, self)
-        for name in (*_extras.NAMES, *_fused.NAMES, *_updates.NAMES):
+        for name in (*_extras.NAMES, *_windows.NAMES, *_fused.NAMES, *_updates.NAMES):
             setattr(self, name, getattr(backend, name))
+        self.special = _special.Special(backend)
 
 
-class Backend(_extras.Defaults, _fused.Defaults, _updates.Defaults):
+class Backend(
+    _extras.Defaults, _windows.Defaults, _special.Defaults, _fused.Defaults, _updates.Defaults
+):
     """An array library under tinyxp: subclass it, fill in the first tier, override what is done better.
 
     Class attributes

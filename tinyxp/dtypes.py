@@ -63,7 +63,10 @@ class DType:
         return self is other or _find(other) is self
 
     def __hash__(self) -> int:
-        return hash(self.dtype)
+        try:
+            return hash(self.dtype)
+        except DTypeError:  # the host library has no such dtype
+            return hash(self.name)
 
     def __reduce__(self) -> tuple[Callable[[str], DType], tuple[str]]:
         return dtype, (self.name,)
@@ -87,7 +90,8 @@ type_names = {
 }
 DTypeLike = Any  # a DType, its name, a loaded library's dtype object, or bool, int, float, complex
 
-# Library dtype objects by their class: array-api-strict's hash like NumPy's and warn when compared with them.
+# Library dtype objects by their class and by the root of their class: array-api-strict's hash like NumPy's
+# and warn when compared with them; NumPy has several classes of equal dtypes (``"l"`` and ``"q"``).
 _native: dict[type, dict[Any, DType]] = {}
 # Set by tinyxp.backend, which stands above this module: the host library's dtype object for a DType.
 _host_dtype: Callable[[DType], Any] | None = None
@@ -95,7 +99,13 @@ _host_dtype: Callable[[DType], Any] | None = None
 
 def register(native: Any, name: str) -> None:
     """Make the library dtype object `native` equal to the DType called `name`."""
-    _native.setdefault(type(native), {})[native] = type_names[name]
+    for kind in (type(native), _root(type(native))):
+        _native.setdefault(kind, {})[native] = type_names[name]
+
+
+def _root(kind: type) -> type:
+    """Return the last class before `object` that `kind` inherits from."""
+    return kind.__mro__[max(-2, -len(kind.__mro__))]
 
 
 def _find(spec: object) -> DType | None:
@@ -103,10 +113,14 @@ def _find(spec: object) -> DType | None:
         return type_names.get(spec)
     if isinstance(spec, DType):
         return spec
+    kind = type(spec)
     try:
-        return _native[type(spec)].get(spec)
-    except (KeyError, TypeError):  # a class that no library registered, or unhashable
+        found = _native.get(kind, {}).get(spec) or _native.get(_root(kind), {}).get(spec)
+    except TypeError:  # unhashable
         return None
+    if found is not None:
+        _native.setdefault(kind, {})[spec] = found
+    return found
 
 
 def dtype(spec: DTypeLike, /) -> DType:

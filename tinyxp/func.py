@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tinyxp.autograd._functional import functional_call as functional_call
 from tinyxp.autograd._functional import grad as grad
 from tinyxp.autograd._functional import hessian as hessian
 from tinyxp.autograd._functional import hvp as hvp
@@ -11,6 +10,7 @@ from tinyxp.autograd._functional import jacrev as jacrev
 from tinyxp.autograd._functional import jvp as jvp
 from tinyxp.autograd._functional import value_and_grad as value_and_grad
 from tinyxp.autograd._functional import vjp as vjp
+from tinyxp.nn._module import functional_call as functional_call
 
 __all__ = [
     "functional_call",

@@ -4,8 +4,8 @@ The generator is Threefry-2x32 with 20 rounds, a block cipher used as a counter-
 M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11). Each draw gets a
 key of its own, so it depends on the seed and on how many draws came before, never on their sizes or devices.
 
-What is the same on every backend and device: bits, uniform numbers, integers, permutations and masks, bit
-for bit; normal numbers to 2 units in the last place.
+Bits, uniform and normal numbers, integers, permutations and masks are the same on every backend and device,
+bit for bit, wherever the library rounds sums, products and quotients as IEEE 754 says.
 
 Threads: a generator may be shared, for every draw takes its number under a lock, but then the order of the
 threads decides who gets which numbers. For results that do not depend on it, give thread ``n`` its own
@@ -36,9 +36,13 @@ __all__ = [
     "Generator",
     "default_generator",
     "get_rng_state",
+    "integers",
     "keep_mask",
     "manual_seed",
+    "normal",
+    "permutation",
     "set_rng_state",
+    "uniform",
 ]
 
 Shape = int | Sequence[int]
@@ -203,7 +207,7 @@ class Generator:
         dtype: DTypeLike | None = None,
         device: Device | str | None = None,
     ) -> Tensor:
-        """Return normally distributed numbers, computed in float64 and rounded once.
+        """Return normally distributed numbers, computed in float64 and then rounded.
 
         Parameters
         ----------
@@ -383,6 +387,66 @@ def manual_seed(seed: int, /) -> Generator:
     generator = default_generator()
     generator.load_state_dict(Generator(seed).state_dict())
     return generator
+
+
+def uniform(
+    shape: Shape = (),
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: DTypeLike | None = None,
+    device: Device | str | None = None,
+) -> Tensor:
+    """Return `Generator.uniform` of the default generator.
+
+    Examples
+    --------
+    >>> uniform((2, 3)).shape
+    (2, 3)
+    """
+    return default_generator().uniform(shape, low=low, high=high, dtype=dtype, device=device)
+
+
+def normal(
+    shape: Shape = (),
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    dtype: DTypeLike | None = None,
+    device: Device | str | None = None,
+) -> Tensor:
+    """Return `Generator.normal` of the default generator.
+
+    Examples
+    --------
+    >>> normal((2, 3), std=0.1).shape
+    (2, 3)
+    """
+    return default_generator().normal(shape, mean=mean, std=std, dtype=dtype, device=device)
+
+
+def integers(
+    low: int, high: int, shape: Shape = (), *, device: Device | str | None = None
+) -> Tensor:
+    """Return `Generator.integers` of the default generator.
+
+    Examples
+    --------
+    >>> integers(0, 1, 3).tolist()
+    [0, 0, 0]
+    """
+    return default_generator().integers(low, high, shape, device=device)
+
+
+def permutation(n: int, *, device: Device | str | None = None) -> Tensor:
+    """Return `Generator.permutation` of the default generator.
+
+    Examples
+    --------
+    >>> sorted(permutation(3).tolist())
+    [0, 1, 2]
+    """
+    return default_generator().permutation(n, device=device)
 
 
 def get_rng_state() -> dict[str, Any]:

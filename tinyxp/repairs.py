@@ -61,6 +61,12 @@ def _expm1(xp: Any, library: Callable[..., Array], x: Array, /) -> Array:
     return _set(xp, out, (a == -inf) & ~xp.isfinite(b), complex(-1.0, 0.0))
 
 
+def _sign(xp: Any, library: Callable[..., Array], x: Array, /) -> Array:
+    """Give 0 for every complex zero, also where a part of it is -0."""
+    out = library(x)
+    return _set(xp, out, x == 0, 0j) if _kind(x) == "c" else out
+
+
 def _tanh(xp: Any, library: Callable[..., Array], x: Array, /) -> Array:
     """Correct complex results at infinite real parts: ±1, with a zero of the sign of the imaginary part."""
     out = library(x)
@@ -125,6 +131,7 @@ REPAIRS: dict[str, Callable[..., Any]] = {
     "expm1": _expm1,
     "floor_divide": _floor_divide,
     "isin": _isin,
+    "sign": _sign,
     "tanh": _tanh,
     "unique_all": _unique_all,
 }

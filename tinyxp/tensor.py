@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import _standard, dtypes, ops
 from tinyxp import backend as _backend
-from tinyxp._core import TENSORS, Alias, Leaf, Tensor, detached, fresh, set_leaf, wrap, written
+from tinyxp._core import (
+    TENSORS,
+    Leaf,
+    Tensor,
+    detached,
+    fresh,
+    grad_mode,
+    own,
+    root_of,
+    save_mark,
+    set_leaf,
+    wrap,
+)
 from tinyxp.autograd import _graph
 from tinyxp.errors import (
     CONVERSION_LOSES_GRAD,
@@ -71,8 +83,8 @@ def _set_data(self: Tensor, value: Any) -> None:
         raise DTypeError(
             f"x.data = … expects {self.dtype} on {self._device}; got {t.dtype} on {t._device}; use to() first"
         )
-    self._device.xp.setitem(fresh(self)._raw, ..., t._raw)
-    written(self)
+    with grad_mode(False):  # noqa: FBT003
+        ops.setitem(self, ..., t)
 
 
 def _get_grad(self: Tensor) -> Tensor | None:
@@ -331,7 +343,8 @@ def requires_grad_(self: Tensor, value: bool = True) -> Tensor:  # noqa: FBT001,
     """
     node = fresh(self)._node
     if value and node is None:
-        set_leaf(self)
+        own(root_of(self))  # optimizers write leaves in place
+        set_leaf(fresh(self))
     elif not value and type(node) is Leaf:
         self._node = None
     elif not value and node is not None:
@@ -382,15 +395,15 @@ def retain_grad(self: Tensor) -> None:
 class HookHandle:
     """What `register_hook` returns; ``remove()`` takes the hook off again."""
 
-    __slots__ = ("_hook", "_hooks")
+    __slots__ = ("_hooks", "_key")
 
-    def __init__(self, hooks: dict[int, Any], hook: Callable[[Tensor], Tensor | None]) -> None:
-        self._hooks, self._hook = hooks, hook
-        hooks[id(self)] = hook
+    def __init__(self, hooks: dict[object, Any], hook: Callable[[Tensor], Tensor | None]) -> None:
+        self._hooks, self._key = hooks, object()
+        hooks[self._key] = hook
 
     def remove(self) -> None:
         """Take the hook off."""
-        self._hooks.pop(id(self), None)
+        self._hooks.pop(self._key, None)
 
 
 def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
@@ -505,13 +518,13 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _copy(self: Tensor) -> Tensor:
+    held: list[Any] = []
+    save_mark(fresh(self), held)
     out = type(self).__new__(type(self))
-    adopt(out, detached(self))
-    node = self._node
-    out._node, out._index, out._shared = node, self._index, True
-    self._shared = True
-    if type(self._alias) is Alias:
-        self._alias.root._shared = True
+    adopt(out, wrap(self._device.xp.copy(self._raw) if held else self._raw, self._device))
+    out._node, out._index, out._shared = self._node, self._index, not held
+    if type(self._node) is Leaf:
+        set_leaf(out)
     return out
 
 

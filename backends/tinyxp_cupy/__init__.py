@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from tinyxp.errors import DTypeError
 from tinyxp_cupy import _probe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from types import ModuleType
 
@@ -153,13 +154,13 @@ class CupyBackend(Backend):
         self, buffer: memoryview, dtype: DType, shape: tuple[int, ...], device: Device
     ) -> Array:
         """Return a copy of `buffer` in the memory of the device."""
-        host = np.frombuffer(buffer, dtype=self.native_dtype(dtype)).reshape(shape)
+        host = np.frombuffer(buffer, dtype=self.native_dtype(dtype))
         with device.native:
-            return self.cupy.asarray(host)
+            return self.cupy.asarray(host).reshape(shape)
 
     def to_buffer(self, x: Array) -> memoryview:
         """Return a copy of the bytes of `x` in host memory; waits for the GPU."""
-        return memoryview(np.ascontiguousarray(self.to_numpy(x)).reshape(-1).view(np.uint8))
+        return np.ascontiguousarray(self.to_numpy(x)).reshape(-1).view(np.uint8).data
 
     def to_numpy(self, x: Array) -> Any:
         """Return a copy of `x` in host memory; waits for the GPU."""
@@ -172,8 +173,7 @@ class CupyBackend(Backend):
 
     def shares_memory(self, x: Array, y: Array) -> bool:
         """Whether a write into `x` would be seen through `y`."""
-        with x.device:
-            return bool(x.device == y.device and self.cupy.shares_memory(x, y))
+        return x.device == y.device and bool(np.shares_memory(_addresses(x), _addresses(y)))
 
     # ------------------------------------------------------------ tier 2
     def copy(self, x: Array, /) -> Array:
@@ -190,6 +190,19 @@ class CupyBackend(Backend):
 
         return special.erf(x)
 
+    def special(self, name: str) -> Callable[..., Array]:
+        """Return the function `name` of ``cupyx.scipy.special``."""
+        from cupyx.scipy import special
+
+        function = getattr(special, name)
+
+        def on_device(*args: Any) -> Array:
+            first = next(a for a in args if isinstance(a, self.cupy.ndarray))
+            with first.device:
+                return function(*args).astype(first.dtype, copy=False)
+
+        return on_device
+
     def getitem(self, x: Array, key: Any, /) -> Array:
         """Return ``x[key]`` by NumPy's rules; an index array out of bounds wraps round unseen."""
         return x[key]
@@ -200,7 +213,9 @@ class CupyBackend(Backend):
         if any(isinstance(i, self.cupy.ndarray) and i.dtype.kind in "iu" for i in items):
             scatter(self.xp, x, key, value, check=False)  # CuPy's own order is that of the threads
         else:
-            x[key] = value
+            x[key] = (
+                self.library.asarray(value) if isinstance(value, float) and not value else value
+            )
 
     def segment_sum(self, values: Array, indices: Array, size: int, /, *, axis: int = 0) -> Array:
         """Add slices of `values` into zeros, at `indices` along `axis`; repeated indices accumulate."""
@@ -222,6 +237,21 @@ class CupyBackend(Backend):
 
 def _index(local: str) -> int:
     return int(local.partition(":")[2] or 0)
+
+
+def _addresses(x: Array) -> Any:
+    """Return an array of NumPy at the addresses of `x`: to compare them, never to read.
+
+    ``cupy.shares_memory`` says yes of any two 0-d arrays (14.2).
+    """
+    interface = {
+        "version": 3,
+        "data": (x.data.ptr, True),
+        "shape": x.shape,
+        "strides": x.strides,
+        "typestr": f"|V{x.itemsize}",
+    }
+    return np.asarray(SimpleNamespace(__array_interface__=interface))
 
 
 def _bfloat16() -> Any:

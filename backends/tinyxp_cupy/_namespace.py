@@ -7,27 +7,44 @@ from functools import wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import array_api_compat.cupy as compat
+import array_api_compat.cupy
 import cupy
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["bound", "build"]
 
+compat: Any = array_api_compat.cupy  # it exports more than its stubs say
 Array = Any
 
 MATRIX = 2  # axes of a matrix
 
 
+def asarray(
+    obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
+) -> Array:
+    """Turn a number, nested sequence, buffer or array into an array."""
+    if isinstance(obj, float | np.ndarray | np.generic) and _is_minus_zero(obj):
+        return full((), -0.0, dtype=dtype or getattr(obj, "dtype", None), device=device)
+    return compat.asarray(obj, dtype=dtype, device=device, copy=copy)
+
+
 def full(
     shape: int | tuple[int, ...], fill_value: complex, *, dtype: Any = None, device: Any = None
 ) -> Array:
-    """Return a constant array; CuPy's own loses the sign of -0.0, because it clears the memory."""
-    out = compat.full(shape, fill_value, dtype=dtype, device=device)
-    if isinstance(fill_value, float) and fill_value == 0 and math.copysign(1.0, fill_value) < 0:
-        cupy.negative(out, out=out)
-    return out
+    """Return a constant array; where CuPy fills by clearing the memory, -0.0 would become +0.0."""
+    if not isinstance(fill_value, float) or not _is_minus_zero(fill_value):
+        return compat.full(shape, fill_value, dtype=dtype, device=device)
+    out = compat.zeros(shape, dtype=dtype, device=device)
+    return cupy.negative(out, out=out)
+
+
+def _is_minus_zero(x: Any) -> bool:
+    if not isinstance(x, float) and (np.ndim(x) or np.iscomplexobj(x)):
+        return False
+    return bool(x == 0) and math.copysign(1.0, x) < 0
 
 
 def full_like(x: Array, /, fill_value: complex, *, dtype: Any = None, device: Any = None) -> Array:
@@ -59,9 +76,8 @@ def permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
 def build() -> Any:
     """Return the namespace: array-api-compat's, with the above in front."""
     public = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
-    own = {f.__name__: f for f in (full, full_like, matmul, reshape, permute_dims)}
-    info = {"__array_namespace_info__": compat.__array_namespace_info__}
-    return SimpleNamespace(**{**public, **own, **info})
+    own = {f.__name__: f for f in (asarray, full, full_like, matmul, reshape, permute_dims)}
+    return SimpleNamespace(**{**public, **own})
 
 
 def _on_device(index: int, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,7 +32,8 @@ def load() -> ModuleType:
         ) from exc
     except ImportError as exc:
         raise DeviceUnavailableError(f"CuPy is installed but does not load: {exc}") from exc
-    return cupy
+    module: ModuleType = cupy
+    return module
 
 
 def verify(cupy: ModuleType) -> None:

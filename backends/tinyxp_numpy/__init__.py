@@ -73,7 +73,7 @@ class NumpyBackend(Backend):
 
     def to_buffer(self, x: Array) -> memoryview:
         """Return the bytes of `x`, its own where it is in C order."""
-        return memoryview(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+        return np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
 
     def to_numpy(self, x: Array) -> Array:
         """Return `x` itself."""
@@ -116,6 +116,23 @@ class NumpyBackend(Backend):
         if special is None or x.dtype.kind != "f":
             return super().erf(x)
         return special.erf(x)
+
+    def special(self, name: str) -> Callable[..., Array]:
+        """Return SciPy's function `name` as one that keeps the dtype and warns of nothing."""
+        library = _special()
+        if library is None:
+            raise ModuleNotFoundError(
+                f"tinyxp.special.{name} is computed by SciPy, which is not installed; "
+                "type: pip install 'tinyxp[special]'"
+            )
+        function = getattr(library, name)
+
+        def keeping_dtype(*args: Any) -> Array:
+            with np.errstate(all="ignore"):
+                out = np.asarray(function(*args))
+            return out.astype(next(a.dtype for a in args if isinstance(a, np.ndarray)), copy=False)
+
+        return keeping_dtype
 
     def segment_sum(self, values: Array, indices: Array, size: int, /, *, axis: int = 0) -> Array:
         """Add slices of `values` into zeros, at `indices` along `axis`; repeated indices accumulate."""

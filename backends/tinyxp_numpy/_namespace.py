@@ -19,6 +19,13 @@ Array = Any
 DTypeLike = Any
 Axes = int | tuple[int, ...] | None
 
+# NumPy's stubs know fewer ways of calling these than there are.
+_add: Any = np.add
+_multiply: Any = np.multiply
+_maximum: Any = np.maximum
+_minimum: Any = np.minimum
+_vecdot: Any = np.vecdot
+
 # Names that NumPy spells and defines as the standard does (the ufuncs among them without any wrapper).
 _RAW = """arange asarray empty empty_like eye full full_like linspace ones ones_like zeros ceil floor
 trunc sign tensordot std var unique_all unique_counts unique_inverse unique_values""".split()  # noqa: SIM905
@@ -36,8 +43,8 @@ def sum_(
     """Sum over `axis`."""
     wide = _widen(x)
     if wide is not None and dtype is None:
-        return np.add.reduce(x, axis, wide, None, keepdims).astype(x.dtype)
-    return np.add.reduce(x, axis, dtype, None, keepdims)
+        return _add.reduce(x, axis, wide, None, keepdims).astype(x.dtype)
+    return _add.reduce(x, axis, dtype, None, keepdims)
 
 
 def prod(
@@ -46,8 +53,8 @@ def prod(
     """Multiply over `axis`."""
     wide = _widen(x)
     if wide is not None and dtype is None:
-        return np.multiply.reduce(x, axis, wide, None, keepdims).astype(x.dtype)
-    return np.multiply.reduce(x, axis, dtype, None, keepdims)
+        return _multiply.reduce(x, axis, wide, None, keepdims).astype(x.dtype)
+    return _multiply.reduce(x, axis, dtype, None, keepdims)
 
 
 def mean(x: Array, /, *, axis: Axes = None, keepdims: bool = False) -> Array:
@@ -60,12 +67,12 @@ def mean(x: Array, /, *, axis: Axes = None, keepdims: bool = False) -> Array:
 
 def max_(x: Array, /, *, axis: Axes = None, keepdims: bool = False) -> Array:
     """Return the largest element over `axis`."""
-    return np.maximum.reduce(x, axis, None, None, keepdims)
+    return _maximum.reduce(x, axis, None, None, keepdims)
 
 
 def min_(x: Array, /, *, axis: Axes = None, keepdims: bool = False) -> Array:
     """Return the smallest element over `axis`."""
-    return np.minimum.reduce(x, axis, None, None, keepdims)
+    return _minimum.reduce(x, axis, None, None, keepdims)
 
 
 def matmul(x1: Array, x2: Array, /) -> Array:
@@ -78,8 +85,8 @@ def matmul(x1: Array, x2: Array, /) -> Array:
 def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
     """Take dot products along `axis`, the first operand conjugated."""
     if _widen(x1) is None or x1.dtype != x2.dtype:
-        return np.vecdot(x1, x2, axis=axis)
-    return np.vecdot(x1.astype(np.float32), x2.astype(np.float32), axis=axis).astype(x1.dtype)
+        return _vecdot(x1, x2, axis=axis)
+    return _vecdot(x1.astype(np.float32), x2.astype(np.float32), axis=axis).astype(x1.dtype)
 
 
 def astype(x: Array, dtype: DTypeLike, /, *, copy: bool = True, device: str | None = None) -> Array:
@@ -146,5 +153,4 @@ def build() -> Any:
     }  # fmt: skip
     public = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
     raw = {n: getattr(np, n) for n in _RAW}
-    info = {"__array_namespace_info__": compat.__array_namespace_info__}
-    return SimpleNamespace(**{**public, **raw, **own, **info})
+    return SimpleNamespace(**{**public, **raw, **own})

@@ -22,7 +22,7 @@ class StrictBackend(Backend):
 
     name = "strict"
     # It computes with NumPy, so it needs what NumPy needs; and `isin` forgets to invert (2.6.1).
-    repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "isin", "tanh"})
+    repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "isin", "sign", "tanh"})
 
     @cached_property
     def library(self) -> Any:
@@ -63,7 +63,7 @@ class StrictBackend(Backend):
 
     def to_buffer(self, x: Any) -> memoryview:
         """Return the bytes of `x`, its own where it is in C order."""
-        return memoryview(np.ascontiguousarray(self._host(x)).reshape(-1).view(np.uint8))
+        return np.ascontiguousarray(self._host(x)).reshape(-1).view(np.uint8).data
 
     def shares_memory(self, x: Any, y: Any) -> bool:
         """Whether a write into `x` would be seen through `y`."""

@@ -15,7 +15,7 @@ from tinyxp.backend import HOST, Backend, get_backend
 from tinyxp.errors import DeviceUnavailableError, DTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from tinyxp.backend import Device
@@ -25,6 +25,13 @@ __all__ = ["TorchBackend"]
 
 Array = Any
 
+# PyTorch's names of what SciPy calls otherwise. Its other Bessel functions are not here: they are wrong in the
+# seventh digit (bessel_j0 of 2.13 for arguments beyond 5), and so is its trigamma in the tenth.
+_RENAMED = {
+    **{name: f"modified_bessel_{name}" for name in ("k0", "k1")},
+    **{f"{name}e": f"scaled_modified_bessel_{name}" for name in ("k0", "k1")},
+}
+
 
 class TorchBackend(Backend):
     """PyTorch tensors as arrays of the standard, on the CPU and on CUDA devices.
@@ -33,7 +40,9 @@ class TorchBackend(Backend):
     """
 
     name = "torch"
-    repairs: ClassVar[frozenset[str]] = frozenset({"can_cast", "floor_divide", "unique_all"})
+    repairs: ClassVar[frozenset[str]] = frozenset(
+        {"can_cast", "expm1", "floor_divide", "tanh", "unique_all"}
+    )
 
     @cached_property
     def torch(self) -> ModuleType:
@@ -164,6 +173,31 @@ class TorchBackend(Backend):
             raise DTypeError(f"erf expects a real floating array; got {dtypes.of(x.dtype)}")
         return self.torch.erf(x)
 
+    def special(self, name: str) -> Callable[..., Array]:
+        """Return PyTorch's special function `name`, or SciPy's, for tensors on the CPU, where it has none."""
+        library = self.torch.special
+        if name == "polygamma":
+            return self._polygamma
+        found: Callable[..., Array] | None = getattr(library, _RENAMED.get(name, name), None)
+        if found is not None:
+            return found
+        host = super().special(name)
+
+        def on_cpu(*args: Any) -> Array:
+            for x in args:
+                if isinstance(x, self.torch.Tensor) and x.device.type != "cpu":
+                    raise AttributeError(f"PyTorch has no {name}, and SciPy cannot read {x.device}")
+            return host(*args)
+
+        return on_cpu
+
+    def _polygamma(self, n: int, x: Array) -> Array:
+        """Return the polygamma function, by the zeta function (NIST Handbook, equation 25.11.12)."""
+        special = self.torch.special
+        if n == 0:
+            return special.digamma(x)
+        return (-1) ** (n + 1) * math.factorial(n) * special.zeta(n + 1.0, x)
+
     def getitem(self, x: Array, key: Any, /) -> Array:
         """Return ``x[key]`` by NumPy's rules."""
         return x[key] if self._is_native(key) else super().getitem(x, key)
@@ -173,7 +207,7 @@ class TorchBackend(Backend):
         items = key if isinstance(key, tuple) else (key,)
         integers = (isinstance(i, self.torch.Tensor) and i.dtype != self.torch.bool for i in items)
         if self._is_native(key) and not any(integers):
-            x[key] = value
+            x[key] = value.to(x.dtype) if isinstance(value, self.torch.Tensor) else value
         else:
             scatter(self.xp, x, key, value)
 
@@ -181,7 +215,8 @@ class TorchBackend(Backend):
         """Whether PyTorch's rules are NumPy's for `key`: no negative steps, and one array at most."""
         items = key if isinstance(key, tuple) else (key,)
         arrays = [i for i in items if isinstance(i, self.torch.Tensor)]
-        if any(isinstance(i, slice) and i.step is not None and i.step < 0 for i in items):
+        backwards = any(isinstance(i, slice) and i.step is not None and i.step < 0 for i in items)
+        if backwards or sum(i is Ellipsis for i in items) > 1:
             return False
         if not arrays:
             return not any(isinstance(i, bool) for i in items)

@@ -64,7 +64,7 @@ def _device(args: tuple[Any, ...]) -> torch.device:
     return next(a.device for a in arrays if isinstance(a, torch.Tensor))
 
 
-def _with_host(library: Callable[..., Any], host: Callable[[], Callable[..., Any]]) -> Any:
+def _with_host(library: Callable[..., Any], name: str, host: Callable[[], Any]) -> Any:
     """Return `library`, with the host's function for what it refuses of wide unsigned integers."""
 
     @wraps(library)
@@ -74,7 +74,7 @@ def _with_host(library: Callable[..., Any], host: Callable[[], Callable[..., Any
         except (RuntimeError, TypeError, NotImplementedError):  # all three occur
             if not (_has_wide(args) or _has_wide(list(kwargs.values()))):
                 raise
-        out = host()(*_to_host(args), **{k: _to_host(v) for k, v in kwargs.items()})
+        out = getattr(host(), name)(*_to_host(args), **{k: _to_host(v) for k, v in kwargs.items()})
         return _from_host(out, _device(args))
 
     return function
@@ -84,8 +84,7 @@ def build(host: Callable[[], Any]) -> Any:
     """Return the namespace; `host` gives the host backend's when it is first needed."""
     namespace = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
     namespace |= {"matmul": matmul, "where": where}
-    namespace["__array_namespace_info__"] = compat.__array_namespace_info__
     for name in set(_standard.FUNCTIONS) - _NEVER_REFUSED:
         if name in namespace:
-            namespace[name] = _with_host(namespace[name], lambda n=name: getattr(host(), n))
+            namespace[name] = _with_host(namespace[name], name, host)
     return SimpleNamespace(**namespace)

@@ -1,5 +1,7 @@
 """Scaled dot-product attention with masks: ``attention``."""
 
+# ruff: noqa: PLR0917 - a vjp takes all that its operation takes, and more
+
 from __future__ import annotations
 
 import math
@@ -116,7 +118,10 @@ class AttentionOperations(Operations):
 
     def _accumulate(self, scores: Array, part: Array) -> Array:
         xp = self.xp
-        if xp.broadcast_shapes(scores.shape, part.shape) == scores.shape and part.dtype == scores.dtype:
+        if (
+            xp.broadcast_shapes(scores.shape, part.shape) == scores.shape
+            and part.dtype == scores.dtype
+        ):
             scores += part
             return scores
         return scores + part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 __all__ = ["Array", "Operations", "rows", "sum_to"]
 
@@ -13,27 +13,52 @@ Array = Any  # an array of any library, or a Tensor
 class Operations:
     """Base of the classes that hold fused operations: methods of a backend on its own arrays."""
 
+    host_visible: ClassVar[bool] = True  # whether reading a value back costs nothing; see Backend
+
     if TYPE_CHECKING:
 
         @property
         def xp(self) -> Any:
             """The backend's extended namespace."""
 
+    def valid_indices(self, indices: Array, size: int) -> Array | None:
+        """Say which of `indices` lie in ``[0, size)``, or that all do.
 
-def rows(xp: Any, x: Array, size: int) -> Array:
-    """Return `x` as a matrix whose rows are the slices of `size` elements in C order.
+        Returns
+        -------
+        None
+            All of them. Where reading back costs nothing, others raise.
+        array of bool, shape of `indices`
+            Where the device would have to be waited for: nothing is read.
+
+        Raises
+        ------
+        IndexError
+            If one is out of range.
+        """
+        if not self.host_visible:
+            return (indices >= 0) & (indices < size)
+        if math.prod(indices.shape):
+            low, high = int(self.xp.min(indices)), int(self.xp.max(indices))
+            if low < 0 or high >= size:
+                raise IndexError(f"indices must lie in [0, {size}); they go from {low} to {high}")
+        return None
+
+
+def rows(xp: Any, x: Array, ndim: int = 1) -> Array:
+    """Return `x` as a matrix: its last `ndim` axes joined to rows, those before to a column of them.
 
     Parameters
     ----------
     xp : namespace
         Namespace of `x`.
     x : array, shape (…)
-        Any array whose last axes hold `size` elements together.
-    size : int
-        Length of a row.
+        Any array of at least `ndim` axes.
+    ndim : int
+        How many axes make a row.
     """
-    count = math.prod(x.shape) // size if size else 0
-    return xp.reshape(x, (count, size))
+    split = x.ndim - ndim
+    return xp.reshape(x, (math.prod(x.shape[:split]), math.prod(x.shape[split:])))
 
 
 def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ._linear import LinearOperations
@@ -64,12 +65,15 @@ class LossOperations(LinearOperations):
     ) -> tuple[Array, tuple[Array, ...]]:
         """Return the loss and ``(log of the sum of exponentials of each row,)``.
 
-        Targets out of range raise `IndexError` here; see `embedding`.
+        Targets out of range raise `IndexError`, or, on a device that would have to be waited for, make
+        the loss NaN.
         """
         xp = self.xp
         keep = targets != ignore_index
         safe = xp.where(keep, targets, xp.zeros_like(targets))
-        self.check_indices(safe, logits.shape[1])
+        valid = self.valid_indices(safe, logits.shape[1])
+        if valid is not None:
+            safe = xp.where(valid, safe, xp.zeros_like(safe))
         top = xp.max(logits, axis=1, keepdims=True)
         lse = top + xp.log(xp.sum(xp.exp(logits - top), axis=1, keepdims=True))
         loss = lse - (1 - label_smoothing) * xp.take_along_axis(
@@ -78,6 +82,8 @@ class LossOperations(LinearOperations):
         if label_smoothing:
             loss -= label_smoothing * xp.mean(logits, axis=1, keepdims=True)
         loss = xp.where(keep, loss[:, 0], xp.zeros_like(loss[:, 0]))
+        if valid is not None:
+            loss = xp.where(valid, loss, xp.full_like(loss, math.nan))
         return xp.sum(loss) / _count(xp, keep, logits), (lse,)
 
     def cross_entropy_vjp(
@@ -103,6 +109,9 @@ class LossOperations(LinearOperations):
             gx -= label_smoothing / logits.shape[1]
         gx *= xp.expand_dims(scale, axis=1)
         row = xp.arange(logits.shape[0], device=logits.device)
-        at_target = (row, xp.where(keep, targets, xp.zeros_like(targets)))
+        safe = xp.where(keep, targets, xp.zeros_like(targets))
+        if not self.host_visible:
+            safe = xp.clip(safe, 0, logits.shape[1] - 1)
+        at_target = (row, safe)
         xp.setitem(gx, at_target, gx[at_target] - (1 - label_smoothing) * scale)
         return gx, None

@@ -1,8 +1,9 @@
 """Normalisation over the last axes: ``layer_norm`` and ``rms_norm``."""
 
+# ruff: noqa: PLR0917 - a vjp takes all that its operation takes, and more
+
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from ._base import Array, Operations, rows
@@ -79,8 +80,8 @@ class NormOperations(Operations):
         self, x: Array, gamma: Array, beta: Array | None, *, eps: float
     ) -> tuple[Array, tuple[Array, ...]]:
         """Return the normalised rows and ``(mean, 1 / standard deviation)`` of each."""
-        xp, size = self.xp, math.prod(gamma.shape)
-        flat = rows(xp, x, size)
+        xp, ndim = self.xp, gamma.ndim
+        flat = rows(xp, x, ndim)
         mean = xp.mean(flat, axis=1, keepdims=True)
         out = flat - mean
         rstd = _rstd(xp, out, eps)
@@ -110,10 +111,10 @@ class NormOperations(Operations):
         eps: float,  # noqa: ARG002 - inside aux
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of `x`, `gamma` and `beta` (arXiv:1607.06450, appendix)."""
-        xp, size = self.xp, math.prod(gamma.shape)
-        flat = rows(xp, g, size)
+        xp, ndim = self.xp, gamma.ndim
+        flat = rows(xp, g, ndim)
         mean, rstd = aux
-        normal = rows(xp, x, size) - mean
+        normal = rows(xp, x, ndim) - mean
         normal *= rstd
         gx = ggamma = gbeta = None
         if needs[1]:
@@ -132,8 +133,8 @@ class NormOperations(Operations):
 
     def rms_norm(self, x: Array, gamma: Array, *, eps: float) -> tuple[Array, tuple[Array, ...]]:
         """Return the normalised rows and ``(1 / root mean square,)`` of each."""
-        xp, size = self.xp, math.prod(gamma.shape)
-        flat = rows(xp, x, size)
+        xp, ndim = self.xp, gamma.ndim
+        flat = rows(xp, x, ndim)
         rstd = _rstd(xp, flat, eps)
         out = self._affine(flat * rstd, gamma, None)
         return xp.reshape(out, x.shape), (rstd,)
@@ -150,9 +151,9 @@ class NormOperations(Operations):
         eps: float,  # noqa: ARG002 - inside aux
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of `x` and `gamma`."""
-        xp, size = self.xp, math.prod(gamma.shape)
-        flat, (rstd,) = rows(xp, g, size), aux
-        normal = rows(xp, x, size) * rstd
+        xp, ndim = self.xp, gamma.ndim
+        flat, (rstd,) = rows(xp, g, ndim), aux
+        normal = rows(xp, x, ndim) * rstd
         gx = ggamma = None
         if needs[1]:
             ggamma = xp.reshape(xp.sum(flat * normal, axis=0), gamma.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, grad_mode, save_mark, set_leaf, watch, wrap
@@ -53,7 +54,10 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class Recompute:
-    """Stands where a checkpointed node's saved arrays were, and brings them back."""
+    """Stands where the saved arrays of checkpointed nodes were, and brings them back.
+
+    It refers to the nodes weakly, for they hold it.
+    """
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         from tinyxp import random
@@ -62,7 +66,8 @@ class Recompute:
         self.checks: list[tuple[Tensor, int]] = []
         self.args = tuple(self._snapshot(a) for a in args)
         self.random_state = random.default_generator().state_dict()
-        self.nodes: list[Node] = []
+        self.names: list[str] = []
+        self.nodes: list[weakref.ref[Node]] = []
 
     def _snapshot(self, a: Any) -> Any:
         if type(a) not in TENSORS:
@@ -75,13 +80,27 @@ class Recompute:
         return t
 
     def strip(self, nodes: list[Node]) -> None:
-        """Drop the saved arrays of `nodes`."""
-        self.nodes = nodes
+        """Drop the saved arrays of `nodes`; their checks stay, for what is computed again must be the same."""
+        self.names = [n.name for n in nodes]
+        self.nodes = [weakref.ref(n) for n in nodes]
         for node in nodes:
-            node.args, node.out, node.aux, node.checks = self, None, (), ()  # type: ignore[assignment]
+            node.args, node.out, node.aux = self, None, ()  # type: ignore[assignment]
 
     def restore(self) -> None:
         """Run the function again, and give its saved arrays to the nodes of the first run."""
+        again = self._run()
+        first = dict(zip(again, self.nodes, strict=True))
+        for new, ref in first.items():
+            old = ref()
+            if old is not None:
+                old.args, old.out, old.aux = new.args, new.out, new.aux
+                old.checks += tuple(self.checks)
+        for inner in {n.args for n in again if type(n.args) is Recompute}:  # a checkpoint in the function
+            inner.nodes = [first[n] for n in (ref() for ref in inner.nodes) if n is not None]
+        self.nodes = []
+
+    def _run(self) -> list[Node]:
+        """Run the function as it ran the first time, and return the nodes that it records."""
         from tinyxp import random
 
         generator = random.default_generator()
@@ -93,12 +112,9 @@ class Recompute:
                 self.function(*self.args)
         finally:
             generator.load_state_dict(state)
-        if [n.op.name for n in nodes] != [n.op.name for n in self.nodes]:
+        if [n.name for n in nodes] != self.names:
             raise GraphError(
                 "checkpoint: the function did other operations when it was called again in backward; "
                 "it must depend on nothing but its arguments, parameters and the default generator"
             )
-        checks = tuple(self.checks)
-        for old, new in zip(self.nodes, nodes, strict=True):
-            old.args, old.out, old.aux, old.checks = new.args, new.out, new.aux, (*new.checks, *checks)
-        self.nodes = []
+        return nodes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tinyxp import dtypes
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, grad_mode, save_mark, wrap
 from tinyxp.autograd._graph import Op, record
-from tinyxp.errors import GraphError
+from tinyxp.errors import GraphError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,12 +20,20 @@ def record_custom(
     out: Any,
     inputs: Sequence[Any],
     vjp: Callable[[Node, list[Tensor], tuple[bool, ...]], Sequence[Tensor | None]],
+    checks: Sequence[tuple[Tensor, int]] = (),
 ) -> None:
-    """Make `out`, one Tensor or a tuple, part of the graph; ``vjp(node, gs, needs)`` differentiates it."""
+    """Make `out`, one Tensor or a tuple, part of the graph; ``vjp(node, gs, needs)`` differentiates it.
+
+    `checks` are pairs (parameter, version) of the parameters whose arrays `vjp` reads.
+    """
     line = Op(name)
     line.custom = vjp
     raws = [a._raw if type(a) in TENSORS else a for a in inputs]
-    record(line, out, inputs, raws, {})
+    outs = out if isinstance(out, tuple) else (out,)
+    floating = [o for o in outs if dtypes.of(o._raw.dtype).kind in "fc"]
+    if floating:
+        record(line, out, inputs, raws, {})
+        floating[0]._node.checks = tuple(checks)
 
 
 class Context:
@@ -139,11 +147,27 @@ class Function:
                     f"{cls.__name__}.backward must return one cotangent for each of the {len(needs)} arguments "
                     f"of forward; got {len(found)}"
                 )
+            _check(cls.__name__, node, found)
             return found
 
         result: Any = tuple(outs) if isinstance(out, (tuple, list)) else outs[0]
-        record_custom(cls.__name__, result, args, vjp)
+        record_custom(cls.__name__, result, args, vjp, ctx._checks)
         return result
+
+
+def _check(name: str, node: Node, found: Sequence[Any]) -> None:
+    """Refuse cotangents that are no Tensors, or whose shapes do not reduce to those of the arguments."""
+    for i, (r, p, index) in enumerate(zip(found, node.parents, node.indices, strict=True)):
+        if r is None or p is None:
+            continue
+        if type(r) not in TENSORS:
+            raise GraphError(f"{name}.backward must return Tensors or None; got {type(r).__name__} for argument {i}")
+        want = (p.aval if p.nout == 1 else p.aval[index]).shape
+        have = r.shape
+        if len(have) < len(want) or any(n not in (1, m) for n, m in zip(want[::-1], have[::-1], strict=False)):
+            raise ShapeError(
+                f"{name}.backward must return a cotangent of the shape of argument {i}, {want}; got {have}"
+            )
 
 
 def _own_tensor(o: Any, args: Sequence[Any], name: str) -> Tensor:

@@ -10,14 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import ops
-from tinyxp._core import MODE, TENSORS, Leaf, Tensor, fresh, grad_mode
+from tinyxp._core import MODE, TENSORS, Leaf, Tensor, fresh, grad_mode, save_mark, set_leaf, wrap
 from tinyxp.autograd import _graph, _tree
-from tinyxp.errors import GraphError, ShapeError
+from tinyxp.errors import ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from tinyxp.nn import Module
 
 Tree = Any
 Function = Any  # Callable[..., Tree]
@@ -54,9 +52,17 @@ class _Inputs:
 
 
 def _stand_in(t: Tensor) -> Tensor:
+    """Return a Tensor of the same value, which later writes to `t` do not change."""
     if t._node is not None and MODE.grad:
         return ops.positive(t)  # type: ignore[no-any-return]
-    return t.detach().requires_grad_()
+    held: list[Any] = []
+    save_mark(fresh(t), held)
+    if held:  # a parameter: writes are noticed
+        return t.detach().requires_grad_()
+    leaf = wrap(t._raw, t._device)
+    set_leaf(leaf)
+    leaf._shared = True
+    return leaf
 
 
 def _chosen(args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> Tree:
@@ -363,46 +369,3 @@ def hvp(f: Function, primals: Sequence[Tree], tangents: Sequence[Tree]) -> tuple
     numbers = tuple(range(len(primals)))
     (value, _), (_, product) = jvp(value_and_grad(f, numbers), primals, tangents)
     return value, product[0] if len(primals) == 1 else product
-
-
-def functional_call(module: Module, parameters: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
-    """Call `module` with other parameters, and leave its own alone.
-
-    Parameters
-    ----------
-    module : Module
-    parameters : dict of str to Tensor
-        Names as in ``module.named_parameters()``; those left out keep their values.
-    *args, **kwargs
-        Of the call.
-
-    Raises
-    ------
-    GraphError
-        For a name that the module does not have.
-
-    Examples
-    --------
-    >>> import tinyxp as xp
-    >>> layer = xp.nn.Linear(2, 1)
-    >>> zeros = {name: xp.zeros_like(p) for name, p in layer.named_parameters()}
-    >>> functional_call(layer, zeros, xp.ones((1, 2))).tolist()
-    [[0.0]]
-    """
-    own = dict(module.named_parameters())
-    unknown = sorted(set(parameters) - set(own))
-    if unknown:
-        raise GraphError(f"functional_call: the module has no parameters {', '.join(unknown)}; it has {', '.join(own)}")
-    swap = {id(own[name]): value for name, value in parameters.items()}
-    places: list[tuple[Any, str, Any]] = []
-    for owner in module.modules():
-        for name, value in list(vars(owner).items()):
-            if id(value) in swap and type(value) in TENSORS:
-                places.append((owner, name, value))
-    try:
-        for owner, name, value in places:
-            vars(owner)[name] = swap[id(value)]
-        return module(*args, **kwargs)
-    finally:
-        for owner, name, value in places:
-            vars(owner)[name] = value

@@ -398,7 +398,7 @@ class Cotangents:
             self.arrived[key] = value
             if owned:
                 self.owned.add(key)
-        elif type(value) is Tensor:
+        elif type(value) in TENSORS:
             self.arrived[key] = before + value
         elif key in self.owned:
             self.arrived[key] = node.device.xp.iadd(before, value)
@@ -462,12 +462,16 @@ def backward(
 
 def _seed(o: Tensor, seed: Tensor | None) -> Tensor:
     if seed is None:
-        if math.prod(o._raw.shape) != 1:
+        if math.prod(o._raw.shape) != 1 or dtypes.of(o._raw.dtype).kind == "c":
             raise GraphError(
-                f"backward() without a cotangent needs a single element; got shape {tuple(o._raw.shape)}; "
-                "reduce it first (loss.sum().backward()) or pass one: y.backward(grad)"
+                f"backward() without a cotangent needs a single real element; got {o.dtype} of shape "
+                f"{tuple(o._raw.shape)}; reduce it first (loss.sum().backward()) or pass one: y.backward(grad)"
             )
         return wrap(o._device.xp.ones_like(o._raw), o._device)
+    from tinyxp.ops import _dispatch
+
+    seed = _dispatch.as_tensor(seed, o._device)
+    _dispatch.device_of("backward", (o, seed))
     if tuple(seed._raw.shape) != tuple(o._raw.shape):
         raise ShapeError(
             f"the cotangent must have the shape of what is differentiated, {tuple(o._raw.shape)}; "
@@ -477,7 +481,7 @@ def _seed(o: Tensor, seed: Tensor | None) -> Tensor:
         from tinyxp import ops
 
         return ops.astype(seed, o.dtype)
-    return fresh(seed)
+    return seed
 
 
 def _reaching(order: list[Node | Leaf], targets: set[Any]) -> set[Any]:
@@ -513,7 +517,7 @@ class _Walk:
             if g is not None and node.extra is not None:
                 g, owned = self._hooks(node, i, g, owned=owned)
             if g is not None and (node, i) in targets:
-                found[node, i] = self._grad(node, g, owned=owned and type(node) is Leaf)
+                found[node, i] = self._grad(node, g, owned=owned and (self.taped or type(node) is Leaf))
             gs.append(g)
         if type(node) is Leaf:
             if accumulate and gs[0] is not None and (self.wanted is None or node in self.wanted):
@@ -526,8 +530,8 @@ class _Walk:
 
     def _grad(self, node: Node | Leaf, g: Any, *, owned: bool) -> Tensor:
         """Return a cotangent as a Tensor that owns its array."""
-        if type(g) is Tensor:
-            return g
+        if type(g) in TENSORS:
+            return g if owned else _stand_in(g)
         device = node.device
         if type(g) is not device.array_type:
             g = device.wrap(g)
@@ -546,7 +550,7 @@ class _Walk:
         extra = node.extra
         assert extra is not None  # noqa: S101 - the caller looked
         for hook in list(extra.get(("hooks", i), {}).values()):
-            t = g if type(g) is Tensor else self._grad(node, g, owned=owned)
+            t = g if type(g) in TENSORS else self._grad(node, g, owned=owned)
             new = hook(t)
             t = t if new is None else new
             g, owned = (t if self.taped else fresh(t)._raw), False
@@ -559,7 +563,7 @@ class _Walk:
     def _pass_on(self, node: Node, gs: list[Any]) -> None:
         if node.args is None:
             raise GraphError(BACKWARD_TWICE)
-        if type(node.args) is not tuple:  # a checkpoint
+        while type(node.args) is not tuple:  # a checkpoint, perhaps in another
             node.args.restore()
         for t, version in node.checks:
             if t._version != version:
@@ -580,7 +584,7 @@ class _Walk:
 
 def _check_nan(node: Node, r: Any) -> None:
     xp = node.device.xp
-    raw = r._raw if type(r) is Tensor else r
+    raw = r._raw if type(r) in TENSORS else r
     if bool(xp.any(xp.isnan(raw))):
         where = "".join(node.extra["trace"]) if node.extra else ""
         raise GraphError(f"{node.name} gave a NaN gradient; it was recorded here:\n{where}")

@@ -33,6 +33,10 @@ class set_grad_enabled(ContextDecorator):  # noqa: N801 - used like a function
         self.enabled = enabled
         self._before: list[bool] = []
 
+    def _recreate_cm(self) -> set_grad_enabled:
+        """Return the context for one call of a decorated function, which several threads may call at once."""
+        return set_grad_enabled(self.enabled)
+
     def __enter__(self) -> None:
         self._before.append(MODE.grad)
         MODE.grad = self.enabled

@@ -364,11 +364,17 @@ define(
 )
 
 
+def _per_freedom(x: Any, axis: Any, correction: float) -> float:
+    """Return one over the degrees of freedom, NaN like the variance where there are none."""
+    freedom = _count(x, axis) - correction
+    return 1 / freedom if freedom > 0 else math.nan
+
+
 def _var(
     xp: Any, g: Any, _out: Any, x: Any, *, axis: Any, correction: float, keepdims: bool
 ) -> Any:
     d = x - xp.mean(x, axis=axis, keepdims=True)
-    g = g * (2 / (_count(x, axis) - correction))
+    g = g * (2 * _per_freedom(x, axis, correction))
     return _spread(xp, g, x, axis, keepdims=keepdims) * d
 
 
@@ -381,8 +387,8 @@ def _std(
     """Return the cotangent, zero where all elements are equal."""
     d = x - xp.mean(x, axis=axis, keepdims=True)
     zero = out == 0
-    scale = (_count(x, axis) - correction) * xp.where(zero, xp.ones_like(out), out)
-    g = xp.where(zero, xp.zeros_like(g), g / scale)
+    scale = _per_freedom(x, axis, correction) / xp.where(zero, xp.ones_like(out), out)
+    g = xp.where(zero, xp.zeros_like(g), g * scale)
     return _spread(xp, g, x, axis, keepdims=keepdims) * d
 
 

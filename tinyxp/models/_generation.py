@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import tinyxp
 from tinyxp._core import TENSORS
 from tinyxp.errors import DTypeError, ShapeError
-from tinyxp.nn import KVCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from tinyxp._core import Tensor
     from tinyxp.models._sampling import Sampler
     from tinyxp.models.gpt import GPT
+    from tinyxp.nn import KVCache, Module
 
 __all__ = ["Decoder", "as_prompt", "stream"]
 
@@ -36,7 +36,9 @@ def as_prompt(tokens: Any, model: GPT) -> tuple[Tensor, list[int]]:
         longest = max(len(row) for row in tokens)
         pads = [longest - len(row) for row in tokens]
         if longest in pads:
-            raise ShapeError("generate expects at least one token in every prompt; got an empty one")
+            raise ShapeError(
+                "generate expects at least one token in every prompt; got an empty one"
+            )
         tokens = [[0] * n + list(row) for n, row in zip(pads, tokens, strict=True)]
     if type(tokens) not in TENSORS:
         tokens = tinyxp.asarray(tokens, device=model.device)
@@ -95,14 +97,14 @@ class Decoder:
     def _ask(self, tokens: Tensor, dropped: int, caches: list[KVCache] | None) -> Tensor:
         pads = [max(0, n - dropped) for n in self.pads]
         padding = tinyxp.asarray(pads, dtype="int64", device=tokens.device) if any(pads) else None
-        logits = self.model(tokens, caches=caches, padding=padding, last_only=True)
-        return logits[:, -1, :]  # type: ignore[no-any-return] - a Tensor
+        logits: Tensor = self.model(tokens, caches=caches, padding=padding, last_only=True)
+        return logits[:, -1, :]
 
 
 @contextmanager
-def _asking(model: GPT) -> Iterator[None]:
-    """Record nothing and drop nothing."""
-    training = [m for m in model.modules() if m.training]
+def _asking(modules: list[Module]) -> Iterator[None]:
+    """Record nothing, and let none of `modules` drop anything."""
+    training = [m for m in modules if m.training]
     for m in training:
         m.training = False
     try:
@@ -126,9 +128,10 @@ def stream(
     """Yield the next token of every row, shape (batch,), until all rows have ended."""
     ends = _ends(eos)
     decoder = Decoder(model, prompt.shape[1] + max_new_tokens, pads, use_cache=use_cache)
-    tokens, done = prompt, None
+    tokens, modules = prompt, model.modules()
+    done = tinyxp.zeros(prompt.shape[0], dtype="bool", device=prompt.device)
     for i in range(max_new_tokens):
-        with _asking(model):
+        with _asking(modules):
             logits = decoder(tokens)
             if i == 0:
                 _check_logits(logits)
@@ -137,24 +140,22 @@ def stream(
                 new, done = _finish(new, done, ends)
             tokens = tinyxp.concat([tokens, new[:, None]], axis=1)
         yield new
-        if done is not None and bool(tinyxp.all(done)):
+        if ends and bool(tinyxp.all(done)):
             return
 
 
-def _finish(new: Tensor, done: Tensor | None, ends: list[int]) -> tuple[Tensor, Tensor]:
+def _finish(new: Tensor, done: Tensor, ends: list[int]) -> tuple[Tensor, Tensor]:
     """Let rows that have ended repeat the first of the end tokens."""
-    if done is not None:
-        new = tinyxp.where(done, ends[0], new)
+    new = tinyxp.where(done, ends[0], new)
     for end in ends:
-        done = (new == end) if done is None else done | (new == end)
-    assert done is not None  # noqa: S101 - there is at least one end
+        done = done | (new == end)
     return new, done
 
 
-def _ends(eos: int | Sequence[int] | None) -> list[int]:
+def _ends(eos: Any) -> list[int]:
     if eos is None:
         return []
-    return [operator.index(eos)] if not isinstance(eos, list | tuple) else [operator.index(e) for e in eos]
+    return [operator.index(e) for e in (eos if isinstance(eos, list | tuple) else [eos])]
 
 
 def _check_logits(logits: Tensor) -> None:

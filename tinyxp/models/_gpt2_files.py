@@ -7,7 +7,6 @@ output layer is the transpose of ours.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from tinyxp.errors import CheckpointError
 from tinyxp.nn import init
 
 if TYPE_CHECKING:
+    import os
+
     from tinyxp._core import Tensor
     from tinyxp.backend import Device
     from tinyxp.dtypes import DTypeLike
@@ -25,7 +26,12 @@ __all__ = ["load", "save"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREFIX = "transformer."
-ACTIVATIONS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none", "quick_gelu": "sigmoid"}
+ACTIVATIONS = {
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "gelu": "none",
+    "quick_gelu": "sigmoid",
+}
 NAMES = {
     "token_embedding.weight": "wte.weight",
     "position_embedding.weight": "wpe.weight",
@@ -196,7 +202,10 @@ def _unpacked(theirs: dict[str, Tensor], config: dict[str, Any], path: Path) -> 
 def _split(packed: Tensor, prefix: str, kind: str, path: Path) -> dict[str, Tensor]:
     width = packed.shape[-1] // 3
     if 3 * width != packed.shape[-1]:
-        raise CheckpointError(f"{path}: c_attn.{kind} does not split into q, k and v: {packed.shape}")
+        raise CheckpointError(
+            f"{path}: c_attn.{kind} does not split into q, k and v: {packed.shape}"
+        )
     return {
-        f"{prefix}.{p}.{kind}": packed[..., j * width : (j + 1) * width] for j, p in enumerate(PACKED)
+        f"{prefix}.{p}.{kind}": packed[..., j * width : (j + 1) * width]
+        for j, p in enumerate(PACKED)
     }

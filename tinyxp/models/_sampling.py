@@ -79,9 +79,13 @@ class Sampler:
         weights = self.weights(logits)
         steps = tinyxp.cumulative_sum(weights, axis=-1)
         total = steps[:, -1:]
-        place = self.random.uniform((logits.shape[0], 1), dtype="float64", device=logits.device) * total
+        place = (
+            self.random.uniform((logits.shape[0], 1), dtype="float64", device=logits.device) * total
+        )
         below = tinyxp.sum((steps <= place).to("int64"), axis=-1)
-        last = tinyxp.sum((steps < total).to("int64"), axis=-1)  # rounding may put the place at the end
+        last = tinyxp.sum(
+            (steps < total).to("int64"), axis=-1
+        )  # rounding may put the place at the end
         return tinyxp.minimum(below, last)
 
     def weights(self, logits: Tensor) -> Tensor:
@@ -92,12 +96,16 @@ class Sampler:
             order = tinyxp.sort(scaled, axis=-1, descending=True)
             scaled = tinyxp.where(scaled < order[:, self.top_k - 1 : self.top_k], -math.inf, scaled)
         weights = tinyxp.exp(scaled)
-        return weights if self.top_p is None or self.top_p == 1 else self._nucleus(weights)
+        if self.top_p is None or self.top_p == 1:
+            return weights
+        return _nucleus(weights, self.top_p)
 
-    def _nucleus(self, weights: Tensor) -> Tensor:
-        order = tinyxp.argsort(weights, axis=-1, descending=True, stable=True)
-        ranked = tinyxp.take_along_axis(weights, order, axis=-1)
-        before = tinyxp.cumulative_sum(ranked, axis=-1) - ranked
-        kept = tinyxp.where(before < self.top_p * tinyxp.sum(ranked, axis=-1, keepdims=True), ranked, 0.0)
-        back = tinyxp.argsort(order, axis=-1)
-        return tinyxp.take_along_axis(kept, back, axis=-1)
+
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """Return `weights` with 0 for all but the largest that make up the share `top_p`."""
+    order = tinyxp.argsort(weights, axis=-1, descending=True, stable=True)
+    ranked = tinyxp.take_along_axis(weights, order, axis=-1)
+    before = tinyxp.cumulative_sum(ranked, axis=-1) - ranked
+    kept = tinyxp.where(before < top_p * tinyxp.sum(ranked, axis=-1, keepdims=True), ranked, 0.0)
+    back = tinyxp.argsort(order, axis=-1)
+    return tinyxp.take_along_axis(kept, back, axis=-1)

@@ -226,7 +226,8 @@ class GPT(Module):
             x = block(x, mask, is_causal=True, cache=caches[i] if caches else None)
         if last_only:
             x = x[:, -1:, :]
-        return self.lm_head(self.ln_f(x))  # type: ignore[no-any-return] - a Tensor
+        logits: Tensor = self.lm_head(self.ln_f(x))
+        return logits
 
     def _check(self, tokens: Tensor, start: int) -> None:
         if tokens.dtype.kind not in "iu":
@@ -256,7 +257,9 @@ class GPT(Module):
         """
         weight = self.token_embedding.weight
         shape = (batch, self.num_heads, capacity, self.embed_dim // self.num_heads)
-        return [KVCache(shape, device=weight.device, dtype=weight.dtype) for _ in range(self.num_layers)]
+        return [
+            KVCache(shape, device=weight.device, dtype=weight.dtype) for _ in range(self.num_layers)
+        ]
 
     # ------------------------------------------------------------ generation
     def generate(
@@ -373,7 +376,8 @@ class GPT(Module):
         CheckpointError
             If the files are not those of such a model.
         """
-        return _gpt2_files.load(cls, folder, device=device, dtype=dtype)
+        model: Self = _gpt2_files.load(cls, folder, device=device, dtype=dtype)
+        return model
 
     def extra_repr(self) -> str:
         """Return the sizes."""
@@ -388,7 +392,7 @@ def _check_sizes(model: GPT) -> None:
         raise ValueError(f"GPT expects num_layers >= 0; got {model.num_layers}")
 
 
-def _count(n: int) -> int:
+def _count(n: Any) -> int:
     if not isinstance(n, int) or n < 0:
         raise ValueError(f"max_new_tokens expects an integer >= 0; got {n!r}")
     return n

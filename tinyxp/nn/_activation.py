@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyxp._fused import GELU_FORMS
 from tinyxp.nn import functional
 from tinyxp.nn._module import Module
 
@@ -29,9 +30,9 @@ class GELU(Module):
     """
 
     def __init__(self, approximate: str = "tanh") -> None:
-        if approximate not in functional.GELU_FORMS:
+        if approximate not in GELU_FORMS:
             raise ValueError(
-                f"GELU expects approximate to be one of {', '.join(map(repr, functional.GELU_FORMS))}; got "
+                f"GELU expects approximate to be one of {', '.join(map(repr, GELU_FORMS))}; got "
                 f"{approximate!r}"
             )
         self.approximate = approximate

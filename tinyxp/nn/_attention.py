@@ -146,7 +146,9 @@ class MultiHeadAttention(Module):
         Tensor, shape of `x`
         """
         if x.ndim == 2:  # noqa: PLR2004 - a single sequence
-            out = self.forward(tinyxp.expand_dims(x, axis=0), mask, is_causal=is_causal, cache=cache)
+            out = self.forward(
+                tinyxp.expand_dims(x, axis=0), mask, is_causal=is_causal, cache=cache
+            )
             return tinyxp.squeeze(out, axis=0)
         self._check(x)
         q, k, v = (self._split(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
@@ -156,7 +158,8 @@ class MultiHeadAttention(Module):
             mask = self._expand(as_mask(mask, q), x.shape[0])
         out = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
         merged = tinyxp.reshape(tinyxp.permute_dims(out, (0, 2, 1, 3)), tuple(x.shape))
-        return self.dropout(self.out_proj(merged))  # type: ignore[no-any-return] - a Tensor
+        y: Tensor = self.dropout(self.out_proj(merged))
+        return y
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 3 or x.shape[2] != self.embed_dim:  # noqa: PLR2004 - batch, time, channels

@@ -45,7 +45,11 @@ class ModuleList(Module):
         return iter(self._items)
 
     def __getitem__(self, i: Any) -> Any:
-        return type(self)(*_arguments(self, self._items[i])) if isinstance(i, slice) else self._items[i]
+        return (
+            type(self)(*_arguments(self, self._items[i]))
+            if isinstance(i, slice)
+            else self._items[i]
+        )
 
     def __setitem__(self, i: int, module: Module) -> None:
         self._items[i] = module

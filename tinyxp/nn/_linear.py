@@ -61,7 +61,9 @@ class Linear(Module):
     ) -> None:
         self.in_features, self.out_features = in_features, out_features
         std = 1 / math.sqrt(max(in_features, 1))
-        self.weight = init.parameter((in_features, out_features), std=std, device=device, dtype=dtype)
+        self.weight = init.parameter(
+            (in_features, out_features), std=std, device=device, dtype=dtype
+        )
         self.bias = init.parameter((out_features,), device=device, dtype=dtype) if bias else None
 
     def forward(self, x: Any) -> Tensor:
@@ -77,4 +79,6 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         """Return the sizes."""
-        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+        return f"{self.in_features}, {self.out_features}" + (
+            "" if self.bias is not None else ", bias=False"
+        )

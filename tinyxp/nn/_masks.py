@@ -64,7 +64,7 @@ def scaled_dot_product_attention(
     if mask is not None:
         mask = as_mask(mask, q)
         _check_mask(mask, q, k)
-    q, k, v = promoted("attention", q, k, v)  # type: ignore[assignment] - none of them is None
+    q, k, v = promoted("attention", q, k, v)
     return fused.attention(q, k, v, mask, is_causal=is_causal, scale=scale)
 
 
@@ -96,18 +96,19 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
 
 def as_mask(mask: Any, q: Tensor) -> Tensor:
     """Return `mask` as a bool Tensor (True: look), or as one to add to the scores of the queries `q`."""
-    if type(mask) not in TENSORS:
-        mask = tinyxp.asarray(mask, device=q.device)
-    kind = mask.dtype.kind
+    found: Tensor = mask if type(mask) in TENSORS else tinyxp.asarray(mask, device=q.device)
+    kind = found.dtype.kind
     if kind == "b":
-        return mask  # type: ignore[no-any-return] - a Tensor since the first line
+        return found
     if kind in "iu":
-        return _integers_as_bool(mask)
+        return _integers_as_bool(found)
     if kind != "f":
-        raise DTypeError(f"an attention mask is bool, integer (0 and 1) or floating; got {mask.dtype}")
-    if not mask.requires_grad:
-        mask = _zero_one_as_additive(mask)
-    return mask.to(q.dtype)  # type: ignore[no-any-return] - a Tensor
+        raise DTypeError(
+            f"an attention mask is bool, integer (0 and 1) or floating; got {found.dtype}"
+        )
+    if not found.requires_grad:
+        found = _zero_one_as_additive(found)
+    return found.to(q.dtype)
 
 
 def _integers_as_bool(mask: Tensor) -> Tensor:

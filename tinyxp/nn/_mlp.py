@@ -68,4 +68,5 @@ class MLP(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` of shape (…, embed_dim) to the same shape."""
-        return self.dropout(self.linear2(self.gelu(self.linear1(x))))  # type: ignore[no-any-return]
+        y: Tensor = self.dropout(self.linear2(self.gelu(self.linear1(x))))
+        return y

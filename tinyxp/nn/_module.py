@@ -182,7 +182,9 @@ class Module:
             With all missing, unexpected and mis-shaped names at once.
         """
         kept = [s for s in self._slots() if _is_parameter(s.value) or _is_persistent(s)]
-        return _state.load(type(self).__name__, [(s.name, s.value) for s in kept], state, strict=strict)
+        return _state.load(
+            type(self).__name__, [(s.name, s.value) for s in kept], state, strict=strict
+        )
 
     # ------------------------------------------------------------ modes, gradients, places
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - model.train(False) is common
@@ -303,7 +305,7 @@ def _is_buffer(slot: Slot) -> bool:
 
 
 def _is_persistent(slot: Slot) -> bool:
-    return _is_buffer(slot) and slot.owner._persistent[slot.key]  # noqa: SLF001 - Module's own
+    return _is_buffer(slot) and slot.owner._persistent[slot.key]
 
 
 def _first_names(slots: Iterator[Slot]) -> list[tuple[str, Tensor]]:
@@ -330,7 +332,7 @@ def replaced(module: Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     KeyError
         If `module` has no parameter or buffer of such a name.
     """
-    slots = list(module._slots())  # noqa: SLF001 - the same file
+    slots = list(module._slots())
     by_name = {s.name: id(s.value) for s in slots}
     unknown = [name for name in values if name not in by_name]
     if unknown:

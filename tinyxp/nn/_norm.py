@@ -100,7 +100,9 @@ class RMSNorm(Module):
         dtype: DTypeLike | None = None,
     ) -> None:
         self.normalized_shape, self.eps = normalized_shape, eps
-        self.gamma = init.parameter(_as_tuple(normalized_shape), value=1.0, device=device, dtype=dtype)
+        self.gamma = init.parameter(
+            _as_tuple(normalized_shape), value=1.0, device=device, dtype=dtype
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x` of shape (…, *normalized_shape)."""

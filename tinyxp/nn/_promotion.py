@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
 from tinyxp.errors import DTypeError
@@ -25,7 +25,7 @@ def floating(name: str, x: Tensor) -> Tensor:
     return x
 
 
-def promoted(name: str, x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+def promoted(name: str, x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
     """Return all arguments in the dtype that they promote to.
 
     Parameters
@@ -37,6 +37,11 @@ def promoted(name: str, x: Tensor, *others: Tensor | None) -> tuple[Tensor | Non
     *others : Tensor or None
         The parameters. If they are narrower than `x` the result is wider than the module, and that is
         said once for each operation and pair of dtypes.
+
+    Returns
+    -------
+    tuple of Tensor or None
+        `x` and the others, None where that was None.
     """
     d = floating(name, x).dtype
     found = d

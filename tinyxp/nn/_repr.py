@@ -24,7 +24,9 @@ def tree(module: Module) -> str:
 
 def _lines(module: Module, label: str) -> list[Line]:
     head = f"{label}{type(module).__name__}({module.extra_repr()})"
-    entries: list[list[Line]] = [[(f"{name}: {t.dtype}{list(t.shape)}", 0)] for name, t in _own(module)]
+    entries: list[list[Line]] = [
+        [(f"{name}: {t.dtype}{list(t.shape)}", 0)] for name, t in _own(module)
+    ]
     entries += [_lines(child, name) for name, child in _grouped(module)]
     lines: list[Line] = [(head, module.num_parameters())]
     for i, ((text, count), *rest) in enumerate(entries):

@@ -71,7 +71,9 @@ def _refuse(
     if wrong:
         lines.append(f"  mis-shaped ({len(wrong)}): {'; '.join(wrong)}")
     if missing or unexpected:
-        lines.append("load_state_dict(state, strict=False) loads what fits and returns the other names")
+        lines.append(
+            "load_state_dict(state, strict=False) loads what fits and returns the other names"
+        )
     raise CheckpointError("\n".join(lines))
 
 

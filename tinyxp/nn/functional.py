@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tinyxp
 from tinyxp._fused import GELU_FORMS
 from tinyxp.errors import DTypeError, ShapeError
-from tinyxp.nn._masks import scaled_dot_product_attention as scaled_dot_product_attention
+from tinyxp.nn._masks import scaled_dot_product_attention
 from tinyxp.nn._promotion import floating, promoted
 from tinyxp.ops import fused
 
@@ -194,7 +194,9 @@ def _axis(name: str, x: Tensor, axis: int) -> int:
 
 
 # ---------------------------------------------------------------- normalisation
-def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:
+def layer_norm(
+    x: Tensor, gamma: Tensor, beta: Tensor | None = None, *, eps: float = 1e-5
+) -> Tensor:
     """Normalise over the last axes to mean 0 and variance 1, scale and shift.
 
     Parameters

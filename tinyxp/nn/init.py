@@ -145,9 +145,7 @@ def _fans(t: Tensor) -> tuple[int, int]:
     return math.prod(t.shape[:-1]), t.shape[-1]
 
 
-def xavier_uniform_(
-    t: Tensor, *, gain: float = 1.0, generator: Generator | None = None
-) -> Tensor:
+def xavier_uniform_(t: Tensor, *, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill with ``uniform(-a, a)``, ``a = gain sqrt(6 / (in + out))`` (Glorot and Bengio, 2010, eq. 16)."""
     a = gain * math.sqrt(6 / sum(_fans(t)))
     return uniform_(t, low=-a, high=a, generator=generator)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from tinyxp import dtypes as _dtypes
 from tinyxp.ops import _elementwise, fused
+from tinyxp.ops import fft as fft
+from tinyxp.ops import linalg as linalg
 from tinyxp.ops._creation import *  # noqa: F403
 from tinyxp.ops._creation import asarray
 from tinyxp.ops._data_types import *  # noqa: F403

@@ -173,7 +173,7 @@ def _from_host(obj: Any, dtype: DTypeLike, device: Device, copy: bool | None) ->
         kind = ValueError if copy is False else DTypeError
         raise kind(f"asarray cannot convert {type(obj).__name__}: {e}") from None
     t = wrap(raw if type(raw) is device.array_type else device.wrap(raw), device)
-    t._shared = _read_only(raw)
+    t._shared = _read_only(raw) or _read_only(obj)
     return t
 
 
@@ -187,19 +187,17 @@ def _default_for(host: _backend.Backend, obj: Any) -> DType | None:
     if kind is None:
         try:
             found = host.asarray(obj)
-            kind = dtypes.of(found.dtype).kind
+            d = dtypes.of(found.dtype)
         except (TypeError, ValueError, OverflowError) as e:
             raise DTypeError(f"cannot make an array of {type(obj).__name__}: {e}") from None
-        if kind == "u" or (kind == "i" and not isinstance(obj, (list, tuple))):
-            return dtypes.of(found.dtype)
-        if isinstance(obj, (list, tuple)) and math_size(found.shape) == 0:
-            kind = "f"
-        elif not isinstance(obj, (list, tuple)):
-            return dtypes.of(found.dtype)
+        if d.kind == "u" or not isinstance(obj, (list, tuple)) or _holds_array(obj):
+            return d
+        kind = d.kind if _dispatch.size_of(found.shape) else "f"
     return dtypes.default_of_kind(kind)
 
 
-math_size = _dispatch.size_of
+def _holds_array(obj: Any) -> bool:
+    return any(hasattr(o, "dtype") or (isinstance(o, (list, tuple)) and _holds_array(o)) for o in obj)
 
 
 def from_dlpack(x: Any, /, *, device: DeviceLike = None, copy: bool | None = None) -> Tensor:

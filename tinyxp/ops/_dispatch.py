@@ -136,6 +136,15 @@ def as_tensor(x: Any, device: Device | None = None) -> Tensor:
     return asarray(x, device=device)
 
 
+def operand(x: Any, device: Device | None = None) -> Tensor:
+    """Return `x` as a Tensor that later writes to a library's array, which nobody sees, do not change."""
+    if type(x) in TENSORS:
+        return fresh(x)
+    from tinyxp.ops._creation import asarray
+
+    return asarray(x, device=device, copy=MODE.grad or None)
+
+
 def plain(x: Any) -> Any:
     """Return a library's scalar, such as ``numpy.float64(2)``, as the Python number it stands for."""
     if type(x) in dtypes.KIND_OF_SCALAR:
@@ -172,7 +181,7 @@ def _mixed(name: str, x1: Any, x2: Any) -> tuple[Any, Any, Any, Any, Device]:
         return (tensor, number, raw, number, device) if t1 else (number, tensor, number, raw, device)
     else:
         device = (x1 if t1 else x2)._device
-        x1, x2 = as_tensor(x1, device), as_tensor(x2, device)
+        x1, x2 = operand(x1, device), operand(x2, device)
     device = device_of(name, (x1, x2))
     a, b = fresh(x1)._raw, fresh(x2)._raw
     if a.dtype != b.dtype:
@@ -216,6 +225,8 @@ def unary(name: str) -> Callable[[Any], Tensor]:
             raise explain(name, (x,), e) from None
         if type(r) is not device.array_type:
             r = device.wrap(r)
+        elif r is raw:  # as some libraries do for the floor of integers; a Tensor has an array of its own
+            r = device.xp.copy(raw)
         out = _new(Tensor)
         out._raw = r
         out._device = device
@@ -224,7 +235,7 @@ def unary(name: str) -> Callable[[Any], Tensor]:
         out._alias = None
         out._version = 0
         out._shared = False
-        if x._node is not None and MODE.grad:
+        if x._node is not None and MODE.grad and line.rules:
             record1(line, out, x, raw, NOTHING)
         return out
 
@@ -268,7 +279,7 @@ def binary(name: str) -> Callable[[Any, Any], Tensor]:
         out._alias = None
         out._version = 0
         out._shared = False
-        if tracked and MODE.grad:
+        if tracked and MODE.grad and line.rules:
             record2(line, out, x1, x2, a, b)
         return out
 

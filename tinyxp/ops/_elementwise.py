@@ -155,8 +155,15 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 -
     """
     x = as_tensor(x)
     bounds = [b if b is None or type(b) in TENSORS else _dispatch.plain(b) for b in (min, max)]
-    bounds = [as_tensor(b, x._device) if hasattr(b, "shape") else b for b in bounds]
-    return _dispatch.apply("clip", (x, *bounds))
+    bounds = [_dispatch.operand(b, x._device) if hasattr(b, "shape") else b for b in bounds]
+    tensors = [t for t in (x, *bounds) if type(t) in TENSORS]
+    if all(t._raw.dtype == x._raw.dtype for t in tensors):
+        return _dispatch.apply("clip", (x, *bounds))  # type: ignore[no-any-return]
+    from tinyxp.ops._data_types import astype, result_type
+
+    wide = result_type(*tensors)
+    both = [astype(b, wide, copy=False) if type(b) in TENSORS else b for b in (x, *bounds)]
+    return astype(_dispatch.apply("clip", both), x.dtype)
 
 
 def real(x: Any, /) -> Tensor:

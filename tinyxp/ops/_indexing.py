@@ -11,11 +11,11 @@ from tinyxp._core import (
     MODE,
     TENSORS,
     Alias,
-    Group,
-    Leaf,
     Tensor,
     fresh,
     is_leaf,
+    own,
+    root_of,
     save_mark,
     wrap,
     written,
@@ -63,12 +63,12 @@ def _freeze_item(k: Any, x: Tensor) -> Any:
         return k
     if kind in TENSORS:
         return _freeze_tensor(fresh(k), x)
-    if hasattr(k, "__index__") and not getattr(k, "shape", ()) and not isinstance(k, (list, tuple)):
-        return bool(k) if _dispatch.plain(k) is True or _dispatch.plain(k) is False else operator.index(k)
     if isinstance(k, (list, tuple)) and not k:
         return x._device.backend.asarray([], dtype=dtypes.dtype("int64"), device=x._device)
     if isinstance(k, (list, tuple)) or hasattr(k, "dtype"):
-        return _freeze_tensor(as_tensor(k, x._device), x)
+        return _freeze_tensor(_dispatch.operand(k, x._device), x)
+    if hasattr(k, "__index__"):
+        return operator.index(k)
     raise IndexError(
         "an index is an integer, a slice, None, ..., or an array of integers or booleans; "
         f"got {type(k).__name__} {k!r}"
@@ -132,6 +132,7 @@ def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Tensor:
     ----------
     x : Tensor, shape (..., n, ...)
     indices : integer Tensor, shape (m,)
+        Of any other shape, where the standard has none, its axes take the place of `axis`.
     axis : int, optional
         May be left out for one-dimensional `x`.
 
@@ -145,17 +146,19 @@ def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Tensor:
     >>> xp.take(xp.Tensor([1.0, 2.0, 3.0]), xp.Tensor([2, 0])).tolist()
     [3.0, 1.0]
     """
+    from tinyxp.ops._manipulation import normalize_axis, reshape
+
     x = as_tensor(x)
-    indices = as_tensor(indices, x._device)
-    ndim = len(x._raw.shape)
+    indices = _dispatch.operand(indices, x._device)
+    shape, places = tuple(x._raw.shape), tuple(indices._raw.shape)
     if axis is None:
-        if ndim != 1:
-            raise ValueError(f"take needs an axis for {ndim} axes; got None")
+        if len(shape) != 1:
+            raise ValueError(f"take needs an axis for {len(shape)} axes; got None")
         axis = 0
-    if not -ndim <= axis < ndim:
-        raise IndexError(f"take: axis {axis} is out of range for {ndim} axes")
-    out: Tensor = _dispatch.apply("take", (x, indices), {"axis": axis % ndim})
-    return out
+    axis = normalize_axis(axis, len(shape), "take")
+    flat = indices if len(places) == 1 else reshape(indices, (-1,))
+    out: Tensor = _dispatch.apply("take", (x, flat), {"axis": axis})
+    return out if flat is indices else reshape(out, (*shape[:axis], *places, *shape[axis + 1 :]))
 
 
 def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
@@ -181,7 +184,7 @@ def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
     from tinyxp.ops._manipulation import broadcast_to, normalize_axis
 
     x = as_tensor(x)
-    indices = as_tensor(indices, x._device)
+    indices = _dispatch.operand(indices, x._device)
     ndim = len(x._raw.shape)
     axis = normalize_axis(axis, ndim, "take_along_axis")
     if len(indices._raw.shape) != ndim:
@@ -224,7 +227,7 @@ def segment_sum(values: Tensor, indices: Tensor, size: int, /, *, axis: int = 0)
     [5.0, 0.0, 2.0]
     """
     values = as_tensor(values)
-    out: Tensor = _dispatch.apply("segment_sum", (values, as_tensor(indices, values._device), size), {"axis": axis})
+    out: Tensor = _dispatch.apply("segment_sum", (values, _dispatch.operand(indices, values._device), size), {"axis": axis})
     return out
 
 
@@ -270,7 +273,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     frozen, _ = freeze(key, x)
     value = _value(x, value)
     raw = value._raw if type(value) in TENSORS else value
-    if MODE.grad and (is_leaf(x) or is_leaf(_root(x))) and _reaches_leaf(x):
+    if MODE.grad and (is_leaf(x) or is_leaf(root_of(x))) and _reaches_leaf(x):
         raise GraphError(LEAF_WRITE.format(operation="x[...] = ..."))
     tracked = type(value) in TENSORS and value._node is not None
     if MODE.grad and (tracked or x._node is not None):
@@ -303,31 +306,13 @@ def _value(x: Tensor, value: Any) -> Any:
     return value
 
 
-def _root(x: Tensor) -> Tensor:
-    alias = x._alias
-    return alias.root if type(alias) is Alias else x
-
-
 def _reaches_leaf(x: Tensor) -> bool:
     """Whether a recorded write into `x` would write into a leaf."""
     alias = x._alias
     return is_leaf(x) or (type(alias) is Alias and alias.recorded)
 
 
-def own(root: Tensor) -> None:
-    """Make sure that a write into `root` changes no array that somebody saved."""
-    if not root._shared or is_leaf(root) or _with_parameter(root):
-        return
-    root._raw = root._device.xp.copy(root._raw)
-    root._shared = False
-    root._version += 1
-    if type(root._alias) is Group:
-        root._alias.push(root)
 
-
-def _with_parameter(root: Tensor) -> bool:
-    group = root._alias
-    return type(group) is Group and any(type(getattr(m(), "_node", None)) is Leaf for m in group.members)
 
 
 def _is_broadcast(alias: Alias) -> bool:
@@ -377,7 +362,7 @@ def _write_recorded(x: Tensor, key: Any, value: Any, raw: Any) -> None:
     if type(alias) is Alias and _is_broadcast(alias):
         old = x._raw
         x._raw, x._alias, alias = x._device.xp.copy(old), None, None
-    root = _root(x)
+    root = root_of(x)
     if type(alias) is Alias and not alias.recorded:
         raise GraphError(
             "cannot write a Tensor that requires grad into a detached view: the gradient would be lost; "
@@ -385,6 +370,7 @@ def _write_recorded(x: Tensor, key: Any, value: Any, raw: Any) -> None:
         )
     before = wrap(root._raw, root._device)
     before._node, before._index = root._node, root._index
+    value = before if value is root else value
     steps = tuple((s.step, s.args) for s in alias.steps()) if type(alias) is Alias else ()
     _write(x, key, raw, value)
     where = (steps, key)
@@ -396,11 +382,30 @@ def _write_recorded(x: Tensor, key: Any, value: Any, raw: Any) -> None:
 
 
 def locate(x: Tensor, where: tuple[Any, Any]) -> Tensor:
-    """Return the part of `x` that a recorded write replaced."""
+    """Return the part of `x` that a recorded write replaced; zero for values that it wrote over itself."""
+    from tinyxp import ops
+
     steps, key = where
     for step, args in steps:
         x = step(x, *args)
-    return getitem(x, key)
+    part = getitem(x, key)
+    return ops.where(_stayed(x, key, part.shape), part, 0.0) if _may_repeat(key) else part
+
+
+def _may_repeat(key: Any) -> bool:
+    """Whether a key can name an element twice: whether it has arrays of integers."""
+    items = key if isinstance(key, tuple) else (key,)
+    return any(hasattr(k, "dtype") and dtypes.of(k.dtype).kind != "b" for k in items)
+
+
+def _stayed(x: Tensor, key: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return for each of the values that were written to ``x[key]`` whether no later one replaced it."""
+    from tinyxp import ops
+
+    order = ops.reshape(ops.arange(_dispatch.size_of(shape), device=x._device), shape)
+    last = ops.zeros(x.shape, dtype="int64", device=x._device)
+    setitem(last, key, order)
+    return ops.equal(getitem(last, key), order)  # type: ignore[no-any-return]
 
 
 def erase(x: Tensor, where: tuple[Any, Any]) -> Tensor:
@@ -416,20 +421,27 @@ def erase(x: Tensor, where: tuple[Any, Any]) -> Tensor:
     return fresh(x)
 
 
+_SYMBOLS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//", "remainder": "%",
+    "pow": "**", "matmul": "@", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "bitwise_left_shift": "<<", "bitwise_right_shift": ">>",
+}  # fmt: skip
+
+
 def inplace(name: str, x: Tensor, y: Any) -> Tensor:
     """Compute ``x OP= y`` and return `x`, with the semantics of `setitem`."""
     from tinyxp import ops
 
-    if MODE.grad and _reaches_leaf(x) and (is_leaf(x) or is_leaf(_root(x))):
-        raise GraphError(LEAF_WRITE.format(operation=f"x {name}= y"))
+    if MODE.grad and _reaches_leaf(x) and (is_leaf(x) or is_leaf(root_of(x))):
+        raise GraphError(LEAF_WRITE.format(operation=f"x {_SYMBOLS[name]}= y"))
     fresh(x)
     result: Tensor = getattr(ops, name)(x, y)
     have, want = dtypes.of(result._raw.dtype), dtypes.of(x._raw.dtype)
     if have is not want:
-        raise DTypeError(f"in-place {name} would change the dtype from {want} to {have}; write x = x OP y instead")
+        raise DTypeError(f"x {_SYMBOLS[name]}= y would change the dtype from {want} to {have}; write x = x {_SYMBOLS[name]} y instead")
     if tuple(result._raw.shape) != tuple(x._raw.shape):
         raise ShapeError(
-            f"in-place {name} would change the shape from {tuple(x._raw.shape)} to {tuple(result._raw.shape)}"
+            f"x {_SYMBOLS[name]}= y would change the shape from {tuple(x._raw.shape)} to {tuple(result._raw.shape)}"
         )
     if result._node is None or type(x._alias) is Alias:
         setitem(x, ..., result)

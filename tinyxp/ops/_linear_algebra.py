@@ -8,7 +8,6 @@ from tinyxp import dtypes
 from tinyxp._core import TENSORS, Tensor
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.ops import _dispatch
-from tinyxp.ops._dispatch import as_tensor
 from tinyxp.ops._manipulation import matrix_transpose as matrix_transpose
 from tinyxp.ops._manipulation import normalize_axis, permute_dims, reshape
 
@@ -43,9 +42,9 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
     [[11.0]]
     """
     if type(x1) not in TENSORS:
-        x1 = as_tensor(x1, x2._device if type(x2) in TENSORS else None)
+        x1 = _dispatch.operand(x1, x2._device if type(x2) in TENSORS else None)
     if type(x2) not in TENSORS:
-        x2 = as_tensor(x2, x1._device)
+        x2 = _dispatch.operand(x2, x1._device)
     m, n = len(x1._raw.shape), len(x2._raw.shape)
     if m == 0 or n == 0 or x1._raw.shape[-1] != x2._raw.shape[n - 2 if n > 1 else 0]:
         raise ShapeError(
@@ -89,7 +88,7 @@ def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
     """
     from tinyxp import ops
 
-    x1, x2 = as_tensor(x1), as_tensor(x2)
+    x1, x2 = _dispatch.operand(x1), _dispatch.operand(x2)
     n = min(len(x1._raw.shape), len(x2._raw.shape))
     if n == 0 or not -n <= axis < n or x1._raw.shape[axis] != x2._raw.shape[axis]:
         raise ShapeError(
@@ -126,7 +125,7 @@ def tensordot(
     >>> xp.tensordot(xp.ones((2, 3)), xp.ones((3, 4)), axes=1).shape
     (2, 4)
     """
-    x1, x2 = as_tensor(x1), as_tensor(x2)
+    x1, x2 = _dispatch.operand(x1), _dispatch.operand(x2)
     m, n = len(x1._raw.shape), len(x2._raw.shape)
     if isinstance(axes, int):
         if not 0 <= axes <= min(m, n):

@@ -404,8 +404,9 @@ def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     axis = normalize_axis(axis, len(x._raw.shape), "repeat")
-    if isinstance(repeats, (list, tuple)):
-        repeats = as_tensor(repeats, x._device)
+    repeats = _dispatch.plain(repeats)
+    if type(repeats) is not int:
+        repeats = _dispatch.operand(repeats, x._device)
     out: Tensor = _dispatch.apply("repeat", (x, repeats), {"axis": axis})
     return out
 

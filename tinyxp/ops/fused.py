@@ -5,9 +5,30 @@ Each takes the arguments of its definition in `tinyxp._fused`, without the names
 
 from __future__ import annotations
 
-from tinyxp import _fused
 from tinyxp.ops._dispatch import fused
 
-__all__ = [*_fused.OPERATIONS]  # noqa: PLE0604 - one function for each name
+__all__ = [
+    "attention",
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "rms_norm",
+    "silu",
+    "softmax",
+]
 
-globals().update({name: fused(name) for name in _fused.OPERATIONS})
+attention = fused("attention")
+cross_entropy = fused("cross_entropy")
+dropout = fused("dropout")
+embedding = fused("embedding")
+gelu = fused("gelu")
+layer_norm = fused("layer_norm")
+linear = fused("linear")
+log_softmax = fused("log_softmax")
+rms_norm = fused("rms_norm")
+silu = fused("silu")
+softmax = fused("softmax")

@@ -21,6 +21,9 @@ class Adam(Optimizer):
     D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1; for `amsgrad`
     S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", 2018, algorithm 2.
 
+    The means have the dtype of the parameter. In float16 a squared gradient is mostly 0: take float32 or
+    bfloat16.
+
     Parameters
     ----------
     params : iterable of Tensor, of (name, Tensor) or of dict
@@ -51,7 +54,7 @@ class Adam(Optimizer):
 
     decoupled: ClassVar[bool] = False
 
-    def __init__(  # noqa: PLR0913, PLR0917 - PyTorch's signature
+    def __init__(  # noqa: PLR0917 - PyTorch's signature
         self,
         params: Iterable[Any],
         lr: float = 1e-3,
@@ -137,7 +140,7 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(  # noqa: PLR0913, PLR0917 - PyTorch's signature
+    def __init__(  # noqa: PLR0917 - PyTorch's signature
         self,
         params: Iterable[Any],
         lr: float = 1e-3,

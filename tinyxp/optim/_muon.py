@@ -72,7 +72,7 @@ class Muon(Optimizer):
     >>> optimizer.step()
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - PyTorch's signature
+    def __init__(  # noqa: PLR0917 - PyTorch's signature
         self,
         params: Iterable[Any],
         lr: float = 1e-3,

@@ -47,7 +47,7 @@ class SGD(Optimizer):
 
     kinds = "fc"
 
-    def __init__(  # noqa: PLR0913, PLR0917 - PyTorch's signature
+    def __init__(  # noqa: PLR0917 - PyTorch's signature
         self,
         params: Iterable[Any],
         lr: float = 1e-3,

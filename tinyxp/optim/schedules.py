@@ -151,8 +151,6 @@ class Schedule:
     ----------
     last_step : int
         The step whose rates are set: 0 at first.
-    base_lrs : list of float
-        Base rate of each group.
 
     Examples
     --------
@@ -170,11 +168,16 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer, factor: Callable[..., float], **options: Any) -> None:
         self.optimizer, self.factor, self.options = optimizer, factor, options
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_step = 0
         self._set()
+
+    @property
+    def base_lrs(self) -> list[float]:
+        """Base rate of each group, which the group keeps as ``"initial_lr"``."""
+        groups = self.optimizer.param_groups
+        for group in groups:
+            group.setdefault("initial_lr", group["lr"])
+        return [group["initial_lr"] for group in groups]
 
     def step(self) -> None:
         """Set the rates of the next step: call it after ``optimizer.step()``."""
@@ -196,9 +199,10 @@ class Schedule:
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Go on from `state`, and set its rates."""
-        if len(state["base_lrs"]) != len(self.base_lrs):
-            raise ValueError(
-                f"the state has {len(state['base_lrs'])} groups; the optimizer has {len(self.base_lrs)}"
-            )
-        self.last_step, self.base_lrs = state["last_step"], list(state["base_lrs"])
+        rates, groups = state["base_lrs"], self.optimizer.param_groups
+        if len(rates) != len(groups):
+            raise ValueError(f"the state has {len(rates)} groups; the optimizer has {len(groups)}")
+        for group, rate in zip(groups, rates, strict=True):
+            group["initial_lr"] = rate
+        self.last_step = state["last_step"]
         self._set()

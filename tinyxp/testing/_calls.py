@@ -55,17 +55,24 @@ def _group(make: Callable[..., Any], names: str, *args: Any) -> None:
         CALLS.setdefault(name, []).append(partial(make, name, *args))
 
 
-_group(_unary, "abs asinh atan ceil cos exp expm1 floor isfinite isinf isnan negative positive", -2, 2)
+_group(
+    _unary, "abs asinh atan ceil cos exp expm1 floor isfinite isinf isnan negative positive", -2, 2
+)
 _group(_unary, "round sign signbit sin sinh square tan tanh trunc", -2, 2)
 _group(_unary, "acos asin atanh log1p", -0.9, 0.9)
 _group(_unary, "acosh log log10 log2 reciprocal sqrt", 1.1, 3)
-_group(_binary, "add atan2 copysign divide floor_divide hypot logaddexp maximum minimum multiply", -2)
+_group(
+    _binary, "add atan2 copysign divide floor_divide hypot logaddexp maximum minimum multiply", -2
+)
 _group(_binary, "equal greater greater_equal less less_equal not_equal remainder subtract", -2)
 _group(_binary, "pow", 0.1)
 _group(_integer, "add subtract multiply maximum equal bitwise_and bitwise_left_shift bitwise_or")
 _group(_integer, "bitwise_right_shift bitwise_xor")
 _group(_logical, "logical_and logical_or logical_xor bitwise_and equal")
-_group(_complex, "abs acos acosh asin asinh atan atanh conj cos cosh exp expm1 imag log log10 log1p log2")
+_group(
+    _complex,
+    "abs acos acosh asin asinh atan atanh conj cos cosh exp expm1 imag log log10 log1p log2",
+)
 _group(_complex, "negative real reciprocal sign sin sinh sqrt square tan tanh isfinite")
 _group(_complex2, "add divide equal multiply pow subtract")
 
@@ -204,7 +211,9 @@ def _from_eigenvectors(xp: Any, s: Samples) -> Any:
 def _general_eigenvectors(xp: Any, s: Samples) -> Any:
     x = _definite(xp, s)
     value, vector = xp.linalg.eig(x)
-    residual = xp.matmul(xp.astype(x, vector.dtype), vector) - vector * xp.expand_dims(value, axis=-2)
+    residual = xp.matmul(xp.astype(x, vector.dtype), vector) - vector * xp.expand_dims(
+        value, axis=-2
+    )
     return xp.sort(xp.real(value)), xp.max(xp.abs(residual)) < 1e-4  # noqa: PLR2004 - of order 10
 
 
@@ -269,5 +278,8 @@ FFT: dict[str, Any] = {
     "fftfreq": lambda xp, s: xp.fft.fftfreq(5, d=0.5, dtype=s.array(0.0).dtype),
     "rfftfreq": lambda xp, s: xp.fft.rfftfreq(5, d=0.5, dtype=s.array(0.0).dtype),
     "fftshift": lambda xp, s: (xp.fft.fftshift(s.real(5)), xp.fft.fftshift(s.real(2, 3), axes=1)),
-    "ifftshift": lambda xp, s: (xp.fft.ifftshift(s.real(5)), xp.fft.ifftshift(s.real(2, 3), axes=(0,))),
+    "ifftshift": lambda xp, s: (
+        xp.fft.ifftshift(s.real(5)),
+        xp.fft.ifftshift(s.real(2, 3), axes=(0,)),
+    ),
 }

@@ -56,10 +56,12 @@ def _expect_close(got: Any, want: Any, rtol: float, what: str) -> None:
             finite = xp.where(xp.isfinite(size), size, xp.zeros_like(size))
             same |= xp.abs(got - want) <= rtol * (size + xp.max(finite))
         wrong = math.prod(same.shape) - int(xp.sum(xp.astype(same, xp.int64)))
-    expect(wrong == 0, f"{what}: {wrong} of {math.prod(same.shape)} elements differ: {got} for {want}")
+    expect(
+        wrong == 0, f"{what}: {wrong} of {math.prod(same.shape)} elements differ: {got} for {want}"
+    )
 
 
-def expect_same(  # noqa: PLR0913 - two values, their owners, and how to compare them
+def expect_same(
     backend: Backend, got: Any, other: Backend, want: Any, *, rtol: float = 0.0, what: str
 ) -> None:
     """Raise `AssertionError` unless `got` of `backend` is what `want` of the backend `other` is.

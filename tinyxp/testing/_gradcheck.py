@@ -109,7 +109,9 @@ def _check(
         return _outputs(f(*[p + (k * step) * t for p, t in zip(primals, tangents, strict=True)]))
 
     expected = sum(c * _inner(weights, [o.detach() for o in moved(k)]) for k, c in _STENCIL) / step
-    scale = max(1.0, abs(expected), *(abs(_inner([w], [o])) for w, o in zip(weights, outs, strict=True)))
+    scale = max(
+        1.0, abs(expected), *(abs(_inner([w], [o])) for w, o in zip(weights, outs, strict=True))
+    )
     reverse = _vjp(f, weights)
     found = {"reverse": _inner(reverse(*primals), tangents)}
     _, pushed = func.jvp(lambda *a: tuple(_outputs(f(*a))), primals, tangents)

@@ -53,7 +53,8 @@ class Samples:
     def empty(self, shape: tuple[int, ...], dtype: str | dtypes.DType | None = None) -> Array:
         """Return an array without elements, of `shape`."""
         wanted = self.dtype if dtype is None else dtypes.dtype(dtype)
-        return self.device.backend.from_buffer(memoryview(b""), wanted, shape, self.device)
+        native = self.device.backend.native_dtype(wanted)
+        return self.device.xp.zeros(shape, dtype=native, device=self.device.native)
 
     def _fill(self, shape: tuple[int, ...], draw: Callable[[], Any], dtype: Any) -> Array:
         if not math.prod(shape):

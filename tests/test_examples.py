@@ -1,0 +1,48 @@
+"""Every example runs, says what it found, and fails if that is not what it promises."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+import tinyxp
+
+FOLDER = Path(__file__).parents[1] / "examples"
+SCRIPTS = {  # script: a line of what it prints
+    "char_gpt": "parameters, TokenDataset(",
+    "custom_op": "both derivatives agree with finite differences",
+    "mlp_digits": "of new digits are read right",
+    "tensors_and_gradients": "mean squared error 0.0",
+    "two_backends": "loss ",
+}
+
+
+def load(name):
+    return runpy.run_path(str(FOLDER / f"{name}.py"))["main"]
+
+
+def test_every_script_is_tested():
+    assert {p.stem for p in FOLDER.glob("*.py")} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_example(name, capsys):
+    load(name)(["--smoke"])
+    assert SCRIPTS[name] in capsys.readouterr().out
+
+
+def test_char_gpt_takes_a_text_of_ones_own(tmp_path, capsys):
+    path = tmp_path / "own.txt"
+    path.write_text("all work and no play makes a dull example. " * 100)
+    load("char_gpt")(["--smoke", str(path)])
+    assert "vocab_size=17" in capsys.readouterr().out
+
+
+def test_examples_run_on_every_backend(capsys):
+    others = sorted(set(tinyxp.available_backends()) - {"numpy"})
+    for name in others:
+        device = str(tinyxp.get_backend(name).device())
+        load("two_backends")(["--smoke", "--devices", "cpu", device])
+        assert "as it should be" in capsys.readouterr().out

@@ -1,0 +1,727 @@
+"""The recorded graph: what backward accumulates, frees, refuses and costs."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import tracemalloc
+import weakref
+
+import numpy as np
+import pytest
+
+import tinyxp
+from tinyxp import random
+from tinyxp.autograd import (
+    Function,
+    checkpoint,
+    defvjp,
+    enable_grad,
+    grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_detect_anomaly,
+    set_grad_enabled,
+)
+from tinyxp.errors import BACKWARD_TWICE, DTypeError, GraphError, ShapeError
+
+
+def leaf(xp, values):
+    return xp.Tensor(values, requires_grad=True)
+
+
+@pytest.fixture
+def no_collector():
+    """Switch the garbage collector off: what is freed is freed by reference counting."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+# ---------------------------------------------------------------- gradients of leaves
+def test_gradients_accumulate_until_they_are_forgotten(xp):
+    x = leaf(xp, [1.0, 2.0])
+    for n in (1, 2):
+        (3 * x).sum().backward()
+        assert x.grad.tolist() == [3.0 * n] * 2
+    x.zero_grad()
+    assert x.grad is None
+
+
+def test_a_leaf_used_in_several_places_receives_the_sum(xp):
+    x = leaf(xp, [1.0, 2.0])
+    y = x * x + x
+    (y * x - x).sum().backward()  # x³ + x² - x
+    assert x.grad.tolist() == [4.0, 15.0]
+
+
+def test_gradients_of_an_addition_do_not_share_storage(xp):
+    for create_graph in (False, True):
+        a, b = leaf(xp, [1.0, 2.0]), leaf(xp, [3.0, 4.0])
+        (a + b).sum().backward(create_graph=create_graph)
+        with no_grad():
+            a.grad *= 0.5
+        assert (a.grad.tolist(), b.grad.tolist()) == ([0.5, 0.5], [1.0, 1.0])
+        ga, gb = grad((a + b).sum(), [a, b], create_graph=create_graph)
+        assert ga is not gb
+        assert not a.device.backend.shares_memory(ga.data, gb.data)
+
+
+def test_a_gradient_does_not_share_storage_with_the_cotangent(xp):
+    for create_graph in (False, True):
+        a, g = leaf(xp, [1.0, 2.0]), xp.Tensor([5.0, 6.0])
+        (+a).backward(g, create_graph=create_graph)
+        with no_grad():
+            a.grad += 1.0
+        assert g.tolist() == [5.0, 6.0]
+
+
+def test_cotangents(xp):
+    x = leaf(xp, [1.0, 2.0])
+    y = x * x
+    with pytest.raises(GraphError, match=r"needs a single real element; got float32 of shape \(2,\)"):
+        y.backward()
+    with pytest.raises(ShapeError, match=r"\(2,\); got \(3,\)"):
+        y.backward(xp.ones(3))
+    y.backward(np.asarray([1.0, 10.0]))
+    assert x.grad.tolist() == [2.0, 40.0]
+    assert x.grad.dtype == xp.float32
+
+
+def test_a_complex_result_needs_a_cotangent(xp):
+    z = leaf(xp, [1 + 2j])
+    with pytest.raises(GraphError, match="real element; got complex64"):
+        z.sum().backward()
+
+
+def test_backward_of_what_requires_no_grad(xp):
+    with pytest.raises(GraphError, match="does not require grad"):
+        xp.ones(1).backward()
+
+
+def test_gradients_have_the_dtype_and_shape_of_the_leaf(xp):
+    x, y = leaf(xp, [[1.0], [2.0]]), xp.Tensor([1.0, 2.0, 3.0], requires_grad=True, dtype="float64")
+    (x * y).sum().backward()
+    assert (x.grad.dtype, x.grad.shape) == (xp.float32, (2, 1))
+    assert (y.grad.dtype, y.grad.shape) == (xp.float64, (3,))
+    assert (x.grad.tolist(), y.grad.tolist()) == ([[6.0], [6.0]], [3.0, 3.0, 3.0])
+
+
+def test_only_floating_tensors_require_grad(xp):
+    with pytest.raises(DTypeError, match="only floating Tensors can require grad; got dtype int64"):
+        xp.Tensor([1, 2], requires_grad=True)
+    x = leaf(xp, [1.0, 3.0])
+    assert not xp.argmax(x).requires_grad
+    assert not (x > 2).requires_grad
+    assert not xp.astype(x, "int64").requires_grad
+
+
+# ---------------------------------------------------------------- which inputs
+def test_backward_into_chosen_inputs_only(xp):
+    a, b = leaf(xp, [1.0]), leaf(xp, [2.0])
+    c = a * b
+    (c * a).sum().backward(inputs=[b])
+    assert a.grad is None
+    assert b.grad.tolist() == [1.0]
+    with pytest.raises(GraphError, match="expects leaves"):
+        (c * a).sum().backward(inputs=[c])
+
+
+def test_grad_of_leaves_and_of_results(xp):
+    x = leaf(xp, [2.0])
+    y = x * x
+    z = y * y * x
+    gx, gy = grad(z, [x, y])
+    assert (gx.tolist(), gy.tolist()) == ([80.0], [16.0])
+    assert x.grad is None
+
+
+def test_grad_of_unused_inputs(xp):
+    x, other = leaf(xp, [2.0]), leaf(xp, [1.0])
+    with pytest.raises(GraphError, match="do not depend on input 1"):
+        grad(x * x, [x, other])
+    g, missing = grad(x * x, [x, other], allow_unused=True)
+    assert g.tolist() == [4.0]
+    assert missing is None
+    assert grad(xp.ones(1), x, allow_unused=True) == (None,)
+    with pytest.raises(GraphError, match="no output requires grad"):
+        grad(xp.ones(1), x)
+    with pytest.raises(GraphError, match="input 0 does not require grad"):
+        grad(x * x, xp.ones(1))
+
+
+def test_grad_of_several_outputs(xp):
+    x = leaf(xp, [1.0, 2.0])
+    (g,) = grad([x * x, x[0]], x, [xp.Tensor([1.0, 10.0]), None])
+    assert g.tolist() == [3.0, 40.0]
+    with pytest.raises(ValueError, match="one cotangent for each of 2 outputs; got 1"):
+        grad([x * x, x[0]], x, [None])
+
+
+def test_an_output_is_its_own_gradient(xp):
+    x = leaf(xp, [1.0, 2.0])
+    y = (x * x).sum()
+    gy, gx = grad(y, [y, x])
+    assert (gy.item(), gx.tolist()) == (1.0, [2.0, 4.0])
+
+
+def test_create_graph(xp):
+    x = leaf(xp, 2.0)
+    (g,) = grad(x**4, x, create_graph=True)
+    (h,) = grad(g, x, create_graph=True)
+    (k,) = grad(h, x)
+    assert (g.item(), h.item(), k.item()) == (32.0, 48.0, 48.0)
+
+
+def test_the_gradient_of_a_gradient_penalty(xp):
+    torch = pytest.importorskip("torch")
+    values = np.random.default_rng(0).normal(size=(4, 3))
+    found = []
+    for lib in (xp, torch):
+        w = lib.asarray(values) + 0.0
+        w.requires_grad_()
+        y = lib.sum(lib.tanh(lib.matmul(w, w.mT)) ** 2)
+        (g,) = (grad if lib is xp else torch.autograd.grad)(y, w, create_graph=True)
+        lib.sum(g * g).backward()
+        found.append(w.grad.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-10)
+
+
+# ---------------------------------------------------------------- freeing
+def test_a_second_backward_teaches(xp):
+    x = leaf(xp, [1.0, 2.0])
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(GraphError) as error:
+        y.backward()
+    assert str(error.value) == BACKWARD_TWICE
+    assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_retain_graph(xp):
+    x = leaf(xp, [1.0, 2.0])
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.tolist() == [4.0, 8.0]
+    with pytest.raises(GraphError, match="already used"):
+        y.backward()
+
+
+def test_a_common_part_that_was_freed(xp):
+    x = leaf(xp, [1.0, 2.0])
+    common = x * x
+    (common * 2).sum().backward()
+    with pytest.raises(GraphError, match="already used"):
+        (common * 3).sum().backward()
+
+
+def test_memory_falls_while_backward_walks(xp, no_collector):
+    """Ten saved arrays of a megabyte are gone when the gradient is there."""
+    x = leaf(xp, np.ones(1 << 17))
+    tracemalloc.start()
+    y = x
+    for _ in range(10):
+        y = xp.exp(y * 0.1)
+    held = tracemalloc.get_traced_memory()[0]
+    y.sum().backward()
+    left = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held > 9 << 20
+    assert left < 4 << 20  # y, its gradient, and a spare
+
+
+def test_nothing_refers_in_circles(xp, no_collector):
+    """Every kind of node, with and without backward, dies with the last Tensor that needs it."""
+
+    class Twice(Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = 2 * x
+            ctx.save_for_backward(x, y)
+            return y
+
+        @staticmethod
+        def backward(_ctx, g):
+            return 2 * g
+
+    def program(x):
+        y = xp.exp(x)
+        y[0] = x[1]  # a write
+        v = y[::-1]
+        v += x * x
+        d = y.detach()
+        y += y * d
+        y[...] = y
+        z = Twice.apply(xp.sort(y)) + checkpoint(lambda t: checkpoint(xp.exp, t) * x, y)
+        z.register_hook(lambda g: g)
+        z.retain_grad()
+        a, *_ = xp.unstack(z)
+        return [y, v, d, z, a, (a * xp.max(z) + xp.prod(z)).sum()]
+
+    x = leaf(xp, [0.1, 0.2, 0.3])
+    for walk in (False, True):
+        made = program(x)
+        watched = [weakref.ref(t) for t in made] + [weakref.ref(t._node) for t in made if t._node is not None]
+        if walk:
+            made[-1].backward()
+        del made
+        assert [w for w in watched if w() is not None] == []
+
+
+def test_the_time_of_backward_is_linear_in_the_depth(xp):
+    def seconds(depth):
+        x = leaf(xp, [1.0])
+        y = x
+        for _ in range(depth):
+            y = y * 1.0
+        start = time.perf_counter()
+        y.backward()
+        return time.perf_counter() - start
+
+    seconds(100)
+    short, long = (min(seconds(n) for _ in range(3)) for n in (1_000, 8_000))
+    assert long < 8 * 3 * short
+
+
+def test_diamonds_cost_no_more_than_their_nodes(xp):
+    """200 doublings have 2**200 paths and 200 nodes."""
+    x = leaf(xp, [1.0])
+    y = x
+    for _ in range(200):
+        y = (y + y) * 0.5
+    y.backward()
+    assert x.grad.tolist() == [1.0]
+
+
+def test_deep_graphs_hit_no_limit_of_recursion(xp):
+    """Neither walking back nor destroying 20,000 operations recurses."""
+    x = leaf(xp, [1.0])
+    y = x
+    for _ in range(20_000):
+        y = y + x
+    y.backward()
+    assert x.grad.tolist() == [20_001.0]
+    z = x
+    for _ in range(20_000):
+        z = z[...] * 1.0
+    del z  # a graph that was never walked
+    v = xp.zeros(2)
+    for _ in range(20_000):
+        v = v[...]
+    del v
+
+
+# ---------------------------------------------------------------- hooks
+def test_hooks_see_and_replace_gradients(xp):
+    x = leaf(xp, [1.0, 2.0])
+    y = x * x
+    seen = []
+    y.register_hook(lambda g: seen.append(g.tolist()))
+    handle = y.register_hook(lambda g: 10 * g)
+    x.register_hook(lambda g: g + 1)
+    (3 * y).sum().backward(retain_graph=True)
+    assert seen == [[3.0, 3.0]]
+    assert x.grad.tolist() == [61.0, 121.0]
+    handle.remove()
+    handle.remove()  # a second time does nothing
+    x.zero_grad()
+    (3 * y).sum().backward()
+    assert x.grad.tolist() == [7.0, 13.0]
+
+
+def test_a_hook_may_write_into_its_gradient(xp):
+    a, b = leaf(xp, [1.0]), leaf(xp, [1.0])
+
+    def zero(g):
+        g[...] = 0.0
+
+    a.register_hook(zero)
+    (a + b).sum().backward()
+    assert b.grad.tolist() == [1.0]
+
+
+def test_hooks_run_once_on_the_whole_gradient(xp):
+    x = leaf(xp, [1.0])
+    calls = []
+    y = 2 * x
+    y.register_hook(lambda g: calls.append(g.tolist()))
+    (y + y * y + 5 * y).sum().backward()
+    assert calls == [[10.0]]
+
+
+def test_hooks_of_one_result_among_several(xp):
+    x = leaf(xp, [1.0, 2.0])
+    a, b = xp.unstack(x)
+    a.register_hook(lambda g: 10 * g)
+    (a + b).backward()
+    assert x.grad.tolist() == [10.0, 1.0]
+
+
+def test_retain_grad(xp):
+    x = leaf(xp, [1.0, 2.0])
+    y = x * x
+    assert y.grad is None
+    y.retain_grad()
+    z = 3 * y
+    z.sum().backward(retain_graph=True)
+    z.sum().backward()
+    assert y.grad.tolist() == [6.0, 6.0]
+    x.retain_grad()  # nothing to do for a leaf
+    with pytest.raises(GraphError, match="need a Tensor that requires grad"):
+        xp.ones(1).retain_grad()
+
+
+def test_the_gradient_of_a_leaf_can_be_set(xp):
+    x = leaf(xp, [1.0, 2.0])
+    x.grad = xp.ones(2)
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [3.0, 5.0]
+    with pytest.raises(ShapeError, match=r"\(2,\); got \(3,\)"):
+        x.grad = xp.ones(3)
+    with pytest.raises(GraphError, match="only leaves"):
+        xp.ones(2).grad = xp.ones(2)
+
+
+# ---------------------------------------------------------------- modes
+def test_modes_as_contexts(xp):
+    x = leaf(xp, [1.0])
+    for mode, expected in ((no_grad, False), (inference_mode, False), (enable_grad, True)):
+        with mode():
+            assert is_grad_enabled() is expected
+            assert (2 * x).requires_grad is expected
+    with no_grad(), enable_grad(), set_grad_enabled(False):
+        assert not is_grad_enabled()
+    assert is_grad_enabled()
+
+
+def test_modes_end_with_an_exception():
+    with pytest.raises(KeyError), no_grad():
+        raise KeyError
+    assert is_grad_enabled()
+
+
+def test_modes_as_decorators(xp):
+    @no_grad()
+    def outer(x, depth):
+        """Say so."""
+        assert not is_grad_enabled()
+        return outer(x, depth - 1) if depth else inner(x)
+
+    @enable_grad()
+    def inner(x):
+        return 2 * x
+
+    x = leaf(xp, [1.0])
+    assert outer.__doc__ == "Say so."
+    assert outer(x, 3).requires_grad
+    assert is_grad_enabled()
+
+
+def test_modes_are_those_of_a_thread(xp):
+    x = leaf(xp, [1.0])
+    inside, checked = threading.Event(), threading.Event()
+
+    def work():
+        with no_grad():
+            inside.set()
+            checked.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(10)
+    assert is_grad_enabled()
+    assert (2 * x).requires_grad
+    checked.set()
+    thread.join()
+
+
+def test_a_decorated_function_in_two_threads_at_once():
+    """Each call gives its own thread the mode back that this thread had."""
+    first_inside, second_inside, first_left = (threading.Event() for _ in range(3))
+    modes = {}
+
+    @no_grad()
+    def work(arrive, wait):
+        arrive.set()
+        wait.wait(10)
+
+    def first():
+        work(first_inside, second_inside)
+        modes["first"] = is_grad_enabled()
+        first_left.set()
+
+    def second():
+        first_inside.wait(10)
+        with no_grad():
+            work(second_inside, first_left)
+            modes["second"] = is_grad_enabled()
+
+    threads = [threading.Thread(target=f) for f in (first, second)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert modes == {"first": True, "second": False}
+
+
+def test_graphs_of_two_threads(xp):
+    """Threads that share a parameter's value each walk their own graph."""
+    device = xp.get_default_device()
+    found = {}
+
+    def work(n):
+        with tinyxp.use_device(device):
+            x = leaf(xp, [float(n)])
+            y = x
+            for _ in range(50):
+                y = y * x
+            y.backward()
+            found[n] = x.grad.item()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (-1, 1)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert found == {-1: 51.0, 1: 51.0}
+
+
+# ---------------------------------------------------------------- operations of one's own
+class Scale(Function):
+    """x * exp(y): reads an argument and the result."""
+
+    @staticmethod
+    def forward(ctx, x, y, note):
+        out = x * tinyxp.exp(y)
+        ctx.note = note
+        ctx.save_for_backward(y, out)
+        return out
+
+    @staticmethod
+    def backward(ctx, g):
+        y, out = ctx.saved_tensors
+        assert ctx.note == "kept"
+        dx = g * tinyxp.exp(y) if ctx.needs_input_grad[0] else None
+        return dx, g * out if ctx.needs_input_grad[1] else None, None
+
+
+def test_function(xp):
+    tinyxp.testing.gradcheck(lambda x, y: Scale.apply(x, y, "kept"), xp.asarray(np.ones(3)), xp.asarray(np.arange(3.0)))
+    x = leaf(xp, [2.0])
+    Scale.apply(x, xp.zeros(1), "kept").backward()
+    assert x.grad.tolist() == [1.0]
+    assert not Scale.apply(xp.ones(1), xp.zeros(1), "kept").requires_grad
+    with no_grad():
+        assert not Scale.apply(x, xp.zeros(1), "kept").requires_grad
+
+
+def test_function_with_several_results(xp):
+    class Parts(Function):
+        @staticmethod
+        def forward(_ctx, x):
+            return x * 2, xp.argmax(x), x * 3
+
+        @staticmethod
+        def backward(_ctx, a, _index, b):
+            return 2 * a + 3 * b
+
+    x = leaf(xp, [1.0, 5.0])
+    two, index, three = Parts.apply(x)
+    assert (two.requires_grad, index.requires_grad, three.requires_grad) == (True, False, True)
+    assert index.item() == 1
+    three.sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_function_with_an_integer_result(xp):
+    class Index(Function):
+        @staticmethod
+        def forward(_ctx, x):
+            return xp.argmax(x)
+
+    assert not Index.apply(leaf(xp, [1.0, 5.0])).requires_grad
+
+
+def test_a_function_that_returns_its_argument(xp):
+    class Same(Function):
+        @staticmethod
+        def forward(_ctx, x):
+            return x
+
+        @staticmethod
+        def backward(_ctx, g):
+            return 7 * g
+
+    x = leaf(xp, [1.0])
+    y = Same.apply(x)
+    y[0] = y[0] + 1.0
+    y.sum().backward()
+    assert (x.tolist(), y.tolist(), x.grad.tolist()) == ([1.0], [2.0], [7.0])
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "text"),
+    [
+        (lambda g: 3.0, GraphError, "must return Tensors or None; got float for argument 0"),
+        (lambda g: (g, g), GraphError, "one cotangent for each of the 1 arguments of forward; got 2"),
+        (lambda g: g.sum(), ShapeError, r"of the shape of argument 0, \(2,\); got \(\)"),
+    ],
+)
+def test_wrong_cotangents_of_a_function(xp, returned, error, text):
+    class Wrong(Function):
+        @staticmethod
+        def forward(_ctx, x):
+            return +x
+
+        @staticmethod
+        def backward(_ctx, g):
+            return returned(g)
+
+    for create_graph in (False, True):
+        with pytest.raises(error, match=text):
+            Wrong.apply(leaf(xp, [1.0, 2.0])).sum().backward(create_graph=create_graph)
+
+
+def test_a_function_that_saved_a_parameter_which_is_overwritten(xp):
+    w = leaf(xp, [1.0, 2.0])
+    y = Scale.apply(xp.ones(2), w, "kept").sum()
+    with no_grad():
+        w += 1.0
+    with pytest.raises(GraphError, match="overwritten in place"):
+        y.backward()
+
+
+def test_a_function_sees_what_it_saved(xp):
+    """Later writes to a saved argument that is no parameter, or to the result, do not reach it."""
+    w, y = leaf(xp, [1.0, 2.0]), xp.zeros(2)
+    out = Scale.apply(w, y, "kept")
+    y += 5.0
+    out *= 3.0
+    out.sum().backward()
+    assert w.grad.tolist() == [3.0, 3.0]
+
+
+def test_defvjp(xp):
+    cube = defvjp(lambda x, n: x**n, lambda g, out, x, n: g * n * x ** (n - 1), None)
+    tinyxp.testing.gradcheck(lambda x: cube(x, 3), xp.asarray(np.asarray([0.5, -2.0])))
+    assert cube(xp.ones(1), 3).tolist() == [1.0]
+    assert cube(2, 3) == 8
+
+
+# ---------------------------------------------------------------- checkpoint
+def test_checkpoint_gives_the_same_gradients(xp):
+    w = leaf(xp, [0.5, -0.5])  # a parameter that the function closes over
+
+    def f(t, k):
+        return xp.tanh(t * w) * xp.exp(t) * k
+
+    found = []
+    for call in (f, lambda t, k: checkpoint(f, t, k), lambda t, k: checkpoint(lambda u: checkpoint(f, u, k) * 1.0, t)):
+        x = leaf(xp, [1.0, 2.0])
+        w.zero_grad()
+        y = call(x, 3).sum()
+        (g,) = grad(y, x, create_graph=True)
+        (g * g).sum().backward()
+        found.append(x.grad.tolist() + w.grad.tolist())
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+def test_checkpoint_saves_memory(xp, no_collector):
+    def f(t):
+        for _ in range(10):
+            t = xp.exp(t * 0.1)
+        return t
+
+    x = leaf(xp, np.ones(1 << 17))
+    held = []
+    for call in (f, lambda t: checkpoint(f, t)):
+        tracemalloc.start()
+        y = call(x)
+        held.append(tracemalloc.get_traced_memory()[0])
+        y.sum().backward()
+        tracemalloc.stop()
+        x.zero_grad()
+    assert held[1] < held[0] / 4
+
+
+def test_checkpoint_draws_the_same_dropout(xp):
+    x = leaf(xp, np.ones(1000))
+
+    def f(t):
+        return tinyxp.nn.functional.dropout(t, 0.5, training=True) * t
+
+    random.manual_seed(3)
+    y = checkpoint(f, x)
+    after = random.default_generator().state_dict()
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 2 * y.detach().numpy(), rtol=1e-6)  # each mask value twice
+    assert random.default_generator().state_dict() == after
+
+
+def test_checkpoint_refuses_when_a_parameter_was_overwritten(xp):
+    w, x = leaf(xp, [1.0, 2.0]), leaf(xp, [1.0, 2.0])
+    y = checkpoint(lambda t: t * w, x).sum()
+    with no_grad():
+        w += 1.0
+    with pytest.raises(GraphError, match="overwritten in place"):
+        y.backward()
+
+
+def test_checkpoint_sees_its_arguments_as_they_were(xp):
+    x, w = xp.Tensor([1.0, 2.0]), leaf(xp, [1.0, 1.0])
+    y = checkpoint(lambda t: xp.exp(t) * w, x).sum()
+    expected = np.exp([1.0, 2.0])
+    x *= 0.0
+    y.backward()
+    np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-6)
+
+
+def test_checkpoint_notices_another_function(xp):
+    calls = []
+
+    def f(t):
+        calls.append(t)
+        return xp.exp(t) if len(calls) == 1 else xp.sin(t)
+
+    y = checkpoint(f, leaf(xp, [1.0])).sum()
+    with pytest.raises(GraphError, match="did other operations"):
+        y.backward()
+
+
+def test_checkpoint_without_recording(xp):
+    with no_grad():
+        assert checkpoint(lambda t: 2 * t, leaf(xp, [1.0])).tolist() == [2.0]
+
+
+# ---------------------------------------------------------------- anomalies
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_anomaly_mode_names_the_operation(xp):
+    def the_guilty_function(x):
+        return xp.sqrt(x) * 0.0
+
+    set_detect_anomaly(True)
+    try:
+        y = the_guilty_function(leaf(xp, [0.0])) * xp.Tensor([np.inf])
+        with pytest.raises(GraphError, match="NaN gradient") as error:
+            y.backward()
+        assert "the_guilty_function" in str(error.value)
+    finally:
+        set_detect_anomaly(False)
+
+
+def test_anomaly_mode_changes_nothing_else(xp):
+    set_detect_anomaly(True)
+    try:
+        x = leaf(xp, [1.0])
+        y = x * x
+        y.retain_grad()
+        y.register_hook(lambda g: 2 * g)
+        checkpoint(xp.exp, y).backward()
+    finally:
+        set_detect_anomaly(False)
+    np.testing.assert_allclose(x.grad.numpy(), 4 * np.exp([1.0]), rtol=1e-6)
