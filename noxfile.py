@@ -23,6 +23,7 @@ nox.options.default_venv_backend = "virtualenv"
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TORCH = "torch==2.13.0"
+FULL = ".[half,plot,progress,strict]"  # what the suite can make use of, without a GPU and PyTorch
 EMULATORS = (ROOT.parent / "shared" / "cuda-emulator", ROOT / "shared" / "cuda-emulator")
 
 
@@ -30,7 +31,7 @@ EMULATORS = (ROOT.parent / "shared" / "cuda-emulator", ROOT / "shared" / "cuda-e
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the suite on NumPy and on array-api-strict, and every example in a docstring."""
-    session.install("-e", ".[strict]", *group("test"))
+    session.install("-e", FULL, *group("test"))
     pytest(session, "--backend=numpy", "--backend=strict")
     if not session.posargs:
         session.run("pytest", "--doctest-modules", "tinyxp", env=ONE_THREAD)
@@ -68,7 +69,7 @@ def torch(session: nox.Session) -> None:
         session.skip(
             f"{TORCH} is held on Python 3.11 only, this is {version}: nox -P 3.11 -s torch"
         )
-    session.install("-e", ".[strict]", TORCH, *group("test"))
+    session.install("-e", FULL, TORCH, *group("test"))
     pytest(session, "--backend=torch")
 
 
@@ -78,7 +79,7 @@ def cupy(session: nox.Session) -> None:
     found = [p for p in EMULATORS if (p / "setup.sh").is_file()]
     if not found:
         session.skip(f"no emulator in {' or '.join(map(str, EMULATORS))}; on a GPU: nox -s cuda")
-    session.install("-e", ".", "numpy<2.6", *group("test"))
+    session.install("-e", FULL, "numpy<2.6", *group("test"))
     python = str(Path(session.bin) / "python")
     session.run("bash", str(found[0] / "setup.sh"), "--install", python, external=True)
     pytest(session, "--backend=cupy")
@@ -140,7 +141,7 @@ def cuda(session: nox.Session) -> None:
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Run the suite on NumPy and array-api-strict, and hold the line on coverage."""
-    session.install("-e", ".[strict]", *group("coverage"))
+    session.install("-e", FULL, *group("coverage"))
     pytest(session, "--backend=numpy", "--backend=strict", "--cov", "--cov-fail-under=90")
 
 

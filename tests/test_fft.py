@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyxp import _standard, ops
-from tinyxp.autograd import _graph
+from tinyxp.autograd import _record
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.testing import GradientError, gradcheck
 
@@ -78,7 +78,7 @@ def test_shifts(xp, complex_):
 
 def test_every_line_of_the_chapter_is_tested():
     """An operation that is not among the above fails this test."""
-    lines = {n.removeprefix("fft.") for n in _graph.TABLE if n.startswith("fft.")}
+    lines = {n.removeprefix("fft.") for n in _record.TABLE if n.startswith("fft.")}
     assert lines == {"fft", "ifft", "rfft", "irfft"}
     made_of_them = {*SEVERAL_AXES, "hfft", "ihfft", "fftshift", "ifftshift"}
     assert lines | made_of_them | {"fftfreq", "rfftfreq"} == set(_standard.FFT)
@@ -87,7 +87,7 @@ def test_every_line_of_the_chapter_is_tested():
 @pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft"])
 def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch, name):
     """The check can fail: 0.1 % is seen."""
-    line = _graph.TABLE[f"fft.{name}"]
+    line = _record.TABLE[f"fft.{name}"]
     rule = line.rules[0]
     wrong = lambda xp, g, out, x, **kwargs: 1.001 * rule(xp, g, out, x, **kwargs)  # noqa: E731
     monkeypatch.setattr(line, "rules", (wrong,))

@@ -129,7 +129,15 @@ def test_nothing_is_recorded_and_the_prompt_is_kept(xp, model):
     assert model.generate(prompt, 0).tolist() == [[1, 2, 3]]
 
 
+def test_a_model_without_layers_generates(xp):
+    model = xp.GPT(13, 16, 0, 4, WINDOW, seed=0)
+    prompt = xp.asarray([[1, 2]])
+    assert model.generate(prompt, 12, temperature=0).tolist() == greedy(xp, model, prompt, 12)
+
+
 def test_bad_arguments_are_explained(xp, model):
+    with pytest.raises(ValueError, match=r"integer >= 0; got 2\.0"):
+        model.generate([1], 2.0)
     with pytest.raises(ValueError, match="max_new_tokens expects an integer >= 0; got -1"):
         model.generate([1], -1)
     with pytest.raises(ValueError, match="temperature expects a finite number >= 0"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyxp import ops
-from tinyxp.autograd import _graph, _rules_linalg
+from tinyxp.autograd import _record, _rules_linalg
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.testing import GradientError, gradcheck
 
@@ -131,7 +131,7 @@ CASES |= {
 
 def test_every_line_of_the_chapter_has_a_case():
     """An operation without a case above fails this test."""
-    lines = {n.removeprefix("linalg.") for n in _graph.TABLE if n.startswith("linalg.")}
+    lines = {n.removeprefix("linalg.") for n in _record.TABLE if n.startswith("linalg.")}
     assert lines - {name.replace(",", " ").split()[0] for name in CASES} == set()
 
 
@@ -147,7 +147,7 @@ def test_derivatives(xp, name, complex_):
 @pytest.mark.parametrize("name", ["det", "solve", "eigh", "svd, full, tall", "qr, wide"])
 def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch, name):
     """The check can fail: 0.1 % is seen."""
-    line = _graph.TABLE["linalg." + name.split(",")[0]]
+    line = _record.TABLE["linalg." + name.split(",")[0]]
     rule = line.rules[0]
 
     def wrong(xp, g, out, *args, **kwargs):

@@ -306,15 +306,16 @@ def test_values_out_of_range_are_explained(xp):
 
 def test_a_wide_input_promotes_and_warns_once(xp, monkeypatch):
     monkeypatch.setattr("tinyxp.nn._promotion._said", set())
-    layer, x = nn.Linear(2, 2), xp.ones((1, 2), dtype="float64").requires_grad_()
-    with pytest.warns(UserWarning, match=r"linear got a float64 input for float32 parameters"):
-        out = layer(x)
+    block, x = nn.TransformerBlock(4, 2), xp.ones((1, 3, 4), dtype="float64").requires_grad_()
+    with pytest.warns(UserWarning, match="got a float64 input for float32 parameters") as warned:
+        out = block(x)
+    assert len(warned) == 1
     assert out.dtype == "float64"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        out = out + layer(x)
+        out = out + block(x)
     out.sum().backward()
-    assert layer.weight.grad.dtype == "float32"
+    assert {p.grad.dtype.name for p in block.parameters()} == {"float32"}
     assert x.grad.dtype == "float64"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import tinyxp
 from tinyxp import ops
-from tinyxp.autograd import _graph
+from tinyxp.autograd import _cotangents, _record
 from tinyxp.testing import GradientError, gradcheck
 
 
@@ -98,6 +98,8 @@ CASES |= {
         lambda xp, x: ops.segment_sum(x, xp.asarray([1, 0, 1]), 3, axis=0) ** 2,
         [normal(3, 4)],
     ),
+    "unfold": (lambda xp, x: xp.unfold(x, (2, 1), stride=(1, 2), dilation=2) ** 2, [normal(2, 4, 3)]),
+    "fold": (lambda xp, x: xp.fold(x, (4, 3), (2, 2), stride=(2, 1)) ** 2, [normal(2, 4, 4)]),
     "take_along_axis": (
         lambda xp, x: xp.take_along_axis(x, xp.asarray([[1, -1, 1]]), axis=1) ** 2,
         [normal(3, 4)],
@@ -161,7 +163,7 @@ ELSEWHERE = ("linalg.", "fft.", "special.")  # chapters with a test file of thei
 
 def test_every_line_of_the_table_has_a_case():
     """An operation without a case here fails this test."""
-    missing = [n for n, o in _graph.TABLE.items() if _differentiable(o) and n not in CASES]
+    missing = [n for n, o in _record.TABLE.items() if _differentiable(o) and n not in CASES]
     assert [n for n in missing if not n.startswith(ELSEWHERE)] == []
 
 
@@ -256,14 +258,14 @@ def test_matmul(xp, shapes):
 
 def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch):
     """The check can fail: 0.1 % is seen in the first order and in the second."""
-    line = _graph.TABLE["sin"]
+    line = _record.TABLE["sin"]
     right = line.rules
     monkeypatch.setattr(line, "rules", (lambda xp, g, _out, x: 1.001 * g * xp.cos(x),))
     x = xp.asarray(normal(3, 4))
     with pytest.raises(GradientError, match="reverse-mode"):
         gradcheck(xp.sin, x)
     monkeypatch.setattr(line, "rules", right)
-    cosine = _graph.TABLE["cos"]
+    cosine = _record.TABLE["cos"]
     monkeypatch.setattr(cosine, "rules", (lambda xp, g, _out, x: -1.001 * g * xp.sin(x),))
     with pytest.raises(GradientError, match="vjp of"):
         gradcheck(xp.sin, x)
@@ -271,7 +273,7 @@ def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch):
 
 def test_what_is_not_declared_is_not_there(xp, monkeypatch):
     """A rule that reads an argument it calls unread gets no data."""
-    line = _graph.TABLE["sin"]
+    line = _record.TABLE["sin"]
     old = line.rules, line.reads
     monkeypatch.setattr(line, "saves", {})
     line.define(
@@ -292,7 +294,7 @@ def test_what_is_not_declared_is_not_there(xp, monkeypatch):
 def test_rules_that_may_return_the_cotangent_say_so(xp):
     """A rule that is not marked `passes` returns an array of its own: the engine writes into it."""
     for name, (function, arrays) in CASES.items():
-        line = _graph.TABLE.get(name)
+        line = _record.TABLE.get(name)
         if line is None or line.passes or not line.rules or line.on_tensors:
             continue
         inputs = [xp.Tensor(a, requires_grad=True) for a in arrays]
@@ -301,7 +303,7 @@ def test_rules_that_may_return_the_cotangent_say_so(xp):
         if node.op is not line:
             continue
         g = xp.ones_like(out).data
-        for r in _graph.raw_cotangents(node, [g]):
+        for r in _cotangents.raw_cotangents(node, [g]):
             if r is not None and isinstance(r, out.device.array_type):
                 assert not out.device.backend.shares_memory(r, g), name
 

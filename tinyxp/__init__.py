@@ -63,7 +63,7 @@ _LAZY = {
     "manual_seed": ("tinyxp.random", "manual_seed"),
     **{
         name: (f"tinyxp.{name}", None)
-        for name in ("autograd", "data", "func", "io", "models", "nn", "optim", "random", "testing", "training")
+        for name in ("autograd", "data", "func", "io", "models", "nn", "optim", "random", "special", "testing", "training")
     },
 }
 

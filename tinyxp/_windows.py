@@ -52,7 +52,7 @@ class Defaults:
             """The backend's extended namespace."""
 
     def unfold(
-        self, x: Array, sizes: Sequence[int], steps: Sequence[int], dilations: Sequence[int], /
+        self, x: Array, sizes: Sequence[int], /, *, stride: Sequence[int], dilation: Sequence[int]
     ) -> Array:
         """Return the windows over the last axes of `x` (im2col).
 
@@ -60,7 +60,7 @@ class Defaults:
         ----------
         x : array, shape (..., n1, ..., nd)
             What is looked at.
-        sizes, steps, dilations : d ints each
+        sizes, stride, dilation : d ints each
             Elements of a window along each axis, the distance between windows, and that between elements.
 
         Returns
@@ -70,10 +70,10 @@ class Defaults:
         """
         d, xp = len(sizes), self.xp
         lead, lengths = tuple(x.shape[: x.ndim - d]), x.shape[x.ndim - d :]
-        counts = list(map(window_count, lengths, sizes, steps, dilations))
+        counts = list(map(window_count, lengths, sizes, stride, dilation))
         out = xp.empty((*lead, math.prod(sizes), *counts), dtype=x.dtype, device=x.device)
         if math.prod(counts):
-            for i, key in _places(sizes, counts, steps, dilations):
+            for i, key in _places(sizes, counts, stride, dilation):
                 xp.setitem(out, (..., i, *(slice(None),) * d), xp.getitem(x, (..., *key)))
         return xp.reshape(out, (*lead, math.prod(sizes), math.prod(counts)))
 
@@ -82,9 +82,10 @@ class Defaults:
         windows: Array,
         lengths: Sequence[int],
         sizes: Sequence[int],
-        steps: Sequence[int],
-        dilations: Sequence[int],
         /,
+        *,
+        stride: Sequence[int],
+        dilation: Sequence[int],
     ) -> Array:
         """Return zeros with `windows` added where `unfold` finds them: its transpose (col2im).
 
@@ -94,7 +95,7 @@ class Defaults:
             As `unfold` gives them.
         lengths : d ints
             The last axes of the result.
-        sizes, steps, dilations : d ints each
+        sizes, stride, dilation : d ints each
             As for `unfold`.
 
         Returns
@@ -104,14 +105,14 @@ class Defaults:
         d, xp = len(sizes), self.xp
         kind = dtypes.of(windows.dtype)
         if kind.kind == "f" and kind.itemsize == 2:  # noqa: PLR2004 - half precision, summed in float32
-            wide = self.fold(xp.astype(windows, xp.float32), lengths, sizes, steps, dilations)
+            wide = self.fold(xp.astype(windows, xp.float32), lengths, sizes, stride=stride, dilation=dilation)
             return xp.astype(wide, windows.dtype)
         lead = tuple(windows.shape[: windows.ndim - 2])
-        counts = list(map(window_count, lengths, sizes, steps, dilations))
+        counts = list(map(window_count, lengths, sizes, stride, dilation))
         windows = xp.reshape(windows, (*lead, math.prod(sizes), *counts))
         out = xp.zeros((*lead, *lengths), dtype=windows.dtype, device=windows.device)
         if math.prod(counts):
-            for i, key in _places(sizes, counts, steps, dilations):
+            for i, key in _places(sizes, counts, stride, dilation):
                 part = xp.getitem(windows, (..., i, *(slice(None),) * d))
                 xp.setitem(out, (..., *key), xp.getitem(out, (..., *key)) + part)
         return out

@@ -88,7 +88,7 @@ type_names = {
     "complex64": DType("complex64", "c", 8),
     "complex128": DType("complex128", "c", 16),
 }
-DTypeLike = Any  # a DType, its name, a loaded library's dtype object, or bool, int, float, complex
+DTypeLike = Any  # a DType, its name, or a loaded library's dtype object
 
 # Library dtype objects by their class and by the root of their class: array-api-strict's hash like NumPy's
 # and warn when compared with them; NumPy has several classes of equal dtypes (``"l"`` and ``"q"``).

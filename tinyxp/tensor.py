@@ -31,6 +31,7 @@ from tinyxp.errors import (
     GraphError,
     ShapeError,
 )
+from tinyxp.ops import _at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -260,6 +261,8 @@ def _repr(self: Tensor) -> str:
     except Exception as e:  # noqa: BLE001 - a repr must not fail, least of all in a debugger
         text = f"<{type(e).__name__}: {e}>"
     parts = [text, f"dtype={self.dtype}"]
+    if 0 in raw.shape:
+        parts.insert(1, f"shape={self.shape}")
     if str(self._device) != "cpu":
         parts.append(f"device='{self._device}'")
     if self._node is not None:
@@ -560,6 +563,8 @@ def _rebuild(
 
 # ---------------------------------------------------------------- methods of the namespace
 def _axis(axis: Any, dim: Any) -> Any:
+    if axis is not None and dim is not None:
+        raise TypeError(f"axis and dim are two names of one option; got axis={axis} and dim={dim}")
     return axis if dim is None else dim
 
 
@@ -747,6 +752,7 @@ def _attach() -> None:
         ),
         "T": property(_transposed, doc="The transpose of a matrix, a view."),
         "mT": property(ops.matrix_transpose, doc="The transposes of the last two axes, a view."),
+        "at": property(_at.At, doc="Index it to name places: ``x.at[key].add(values)`` is a new Tensor."),
         "view": reshape,
         "__getitem__": ops.getitem,
         "__setitem__": ops.setitem,

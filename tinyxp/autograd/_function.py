@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, grad_mode, save_mark, wrap
-from tinyxp.autograd._graph import Op, record
+from tinyxp.autograd._record import Op, record
 from tinyxp.errors import GraphError, ShapeError
 
 if TYPE_CHECKING:
@@ -113,12 +113,12 @@ class Function:
     """
 
     @staticmethod
-    def forward(ctx: Context, *args: Any) -> Any:
+    def forward(ctx: Context, *args: Any) -> Any:  # noqa: ARG004 - for a subclass
         """Compute the result; a subclass defines it."""
         raise GraphError("a Function must define forward(ctx, *args) as a static method")
 
     @staticmethod
-    def backward(ctx: Context, *grads: Tensor) -> Any:
+    def backward(ctx: Context, *grads: Tensor) -> Any:  # noqa: ARG004 - for a subclass
         """Return a cotangent for each argument of forward; a subclass defines it."""
         raise GraphError("a Function must define backward(ctx, *grads) as a static method")
 

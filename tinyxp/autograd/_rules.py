@@ -20,7 +20,7 @@ import math
 from typing import Any
 
 from tinyxp import dtypes
-from tinyxp.autograd._graph import op
+from tinyxp.autograd._record import op
 
 Rule = Any
 
@@ -328,6 +328,19 @@ def _unsort(
 
 
 define("sort", _unsort)
+
+define(
+    "unfold",
+    lambda xp, g, _out, _x, sizes, *, stride, dilation: xp.fold(
+        g, tuple(_x.shape[-len(sizes) :]), sizes, stride=stride, dilation=dilation
+    ),
+)
+define(
+    "fold",
+    lambda xp, g, _out, _x, _lengths, sizes, *, stride, dilation: xp.unfold(
+        g, sizes, stride=stride, dilation=dilation
+    ),
+)
 
 # ================================================================ reductions
 

@@ -238,7 +238,7 @@ def _outside(xp: Any, q: Any, gq: Any, inner: Any, k: int) -> Any:
     return xp.matmul(q2, xp.matmul(_h(xp, q2), g1) - xp.matmul(_h(xp, g2), q1))
 
 
-def _svd(xp: Any, gs: Any, out: Any, _x: Any, *, full_matrices: bool) -> Any:  # noqa: ARG001
+def _svd(xp: Any, gs: Any, out: Any, _x: Any, *, full_matrices: bool) -> Any:
     """J. Townsend, "Differentiating the singular value decomposition" (2016), with complex phases.
 
     With F_ij = 1 / (s_j^2 - s_i^2) and skew(X) = X - X^H, the part inside the spaces of the singular vectors is
@@ -274,7 +274,7 @@ define("linalg.svd", _svd)
 define("linalg.svdvals", _svdvals)
 
 
-def _qr(xp: Any, gs: Any, out: Any, _x: Any, *, mode: str) -> Any:  # noqa: ARG001
+def _qr(xp: Any, gs: Any, out: Any, _x: Any, *, mode: str) -> Any:
     """S. Walter, "Structured higher-order algorithmic differentiation" (2012), section 2.6, completed.
 
     The columns of a complete Q beyond those of a tall `x` move against the others. Of a wide x = (X, Y) the
@@ -311,7 +311,7 @@ def _spread(xp: Any, v: Any, x: Any, axis: tuple[int, ...], *, keepdims: bool) -
     return xp.reshape(v, tuple(1 if a in axis else n for a, n in enumerate(x.shape)))
 
 
-def _vector_norm(  # noqa: PLR0913 - the arguments of the function
+def _vector_norm(
     xp: Any,
     g: Any,
     out: Any,

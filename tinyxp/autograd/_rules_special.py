@@ -26,7 +26,7 @@ DEGREE = math.pi / 180
 def _no(function: str, argument: str) -> Rule:
     """Return the rule of an argument in which the derivative is not known in closed form."""
 
-    def rule(xp: Any, g: Any, _out: Any, *_args: Any) -> Any:  # noqa: ARG001 - the signature of a rule
+    def rule(xp: Any, g: Any, _out: Any, *_args: Any) -> Any:
         raise NotDifferentiableError(
             f"the derivative of special.{function} with respect to its argument {argument} has no closed form; "
             f"differentiate with respect to the others alone: detach it, {argument}.detach()"

@@ -76,7 +76,7 @@ class Decoder:
     def __init__(self, model: GPT, capacity: int, pads: list[int], *, use_cache: bool) -> None:
         self.model, self.pads = model, pads
         self.capacity = min(capacity, model.max_seq_len)
-        self.use_cache = use_cache
+        self.use_cache = use_cache and model.num_layers > 0
         self.caches: list[KVCache] | None = None
 
     def __call__(self, tokens: Tensor) -> Tensor:

@@ -128,7 +128,8 @@ def load(
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():
             raise CheckpointError(
-                f"{path} has no {name}; a GPT-2 folder holds {CONFIG} and {WEIGHTS} (one file, safetensors)"
+                f"{path} has no {name}; a GPT-2 folder holds {CONFIG} and {WEIGHTS}, as "
+                "`hf download gpt2 --local-dir FOLDER` gets them"
             )
     config = _arguments(_read_config(path / CONFIG))
     with init.skipped():

@@ -6,6 +6,7 @@ Radford, Wu, Child, Luan, Amodei and Sutskever, "Language models are unsupervise
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any, Self
 
 import tinyxp
@@ -393,9 +394,13 @@ def _check_sizes(model: GPT) -> None:
 
 
 def _count(n: Any) -> int:
-    if not isinstance(n, int) or n < 0:
+    try:
+        count = operator.index(n)
+    except TypeError:
+        count = -1
+    if count < 0:
         raise ValueError(f"max_new_tokens expects an integer >= 0; got {n!r}")
-    return n
+    return count
 
 
 def _padded(positions: Tensor, padding: Tensor, keys: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["floating", "promoted"]
 
-_said: set[tuple[str, str, str]] = set()
+_said: set[tuple[str, str]] = set()
 
 
 def floating(name: str, x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def promoted(name: str, x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
         The input.
     *others : Tensor or None
         The parameters. If they are narrower than `x` the result is wider than the module, and that is
-        said once for each operation and pair of dtypes.
+        said once for each pair of dtypes.
 
     Returns
     -------
@@ -57,9 +57,9 @@ def promoted(name: str, x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
 
 
 def _say(name: str, wide: str, narrow: str) -> None:
-    if (name, wide, narrow) in _said:
+    if (wide, narrow) in _said:
         return
-    _said.add((name, wide, narrow))
+    _said.add((wide, narrow))
     warnings.warn(
         f"{name} got a {wide} input for {narrow} parameters and computes in {wide}, as the array API "
         f"standard promotes; convert the input with x.to({narrow!r}) for speed, or the module with "

@@ -9,10 +9,13 @@ from tinyxp import dtypes as _dtypes
 from tinyxp.ops import _elementwise, fused
 from tinyxp.ops import fft as fft
 from tinyxp.ops import linalg as linalg
+from tinyxp.ops._beyond import *  # noqa: F403
+from tinyxp.ops._convolution import *  # noqa: F403
 from tinyxp.ops._creation import *  # noqa: F403
 from tinyxp.ops._creation import asarray
 from tinyxp.ops._data_types import *  # noqa: F403
 from tinyxp.ops._data_types import to_device as to_device
+from tinyxp.ops._einsum import *  # noqa: F403
 from tinyxp.ops._elementwise import *  # noqa: F403
 from tinyxp.ops._indexing import *  # noqa: F403
 from tinyxp.ops._indexing import erase as erase
@@ -43,3 +46,12 @@ def copy(x, /):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
     [1.0]
     """
     return asarray(x, copy=True)
+
+
+def __getattr__(name: str):  # type: ignore[no-untyped-def] # noqa: ANN202
+    """Import `special` when a rule of it is first recorded."""
+    if name == "special":
+        from tinyxp import special
+
+        return special
+    raise AttributeError(f"module 'tinyxp.ops' has no attribute {name!r}")

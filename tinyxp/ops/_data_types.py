@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tinyxp import backend as _backend
 from tinyxp import dtypes
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, wrap
-from tinyxp.autograd._graph import op, record
+from tinyxp.autograd._record import op, record
 from tinyxp.errors import DTypeError
 from tinyxp.ops import _dispatch
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import _fused, dtypes
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, make_view, wrap
-from tinyxp.autograd._graph import TABLE
-from tinyxp.autograd._graph import op as table_line
-from tinyxp.autograd._graph import record, record1, record2, record_view
+from tinyxp.autograd._record import TABLE
+from tinyxp.autograd._record import op as table_line
+from tinyxp.autograd._record import record, record1, record2, record_view
 from tinyxp.errors import (
     MIXED_DEVICES,
     DeviceMismatchError,
@@ -196,7 +196,9 @@ def _with_scalar(t: Tensor, number: Any) -> tuple[Tensor, Any, Any]:
     kind = dtypes.KIND_OF_SCALAR[type(number)]
     if dtypes.RANK[kind] > dtypes.RANK[d.kind]:
         raw = cast(raw, dtypes.promote(d, _scalar_dtype(kind, d)), device)
-    elif kind != d.kind and kind != "b" and d.kind == "c":
+    elif kind == "b" != d.kind:
+        number = int(number)
+    elif kind != d.kind and d.kind == "c":
         number = complex(number)
     return t, raw, number
 

@@ -20,7 +20,7 @@ from tinyxp._core import (
     wrap,
     written,
 )
-from tinyxp.autograd._graph import op, record
+from tinyxp.autograd._record import op, record
 from tinyxp.errors import LEAF_WRITE, DTypeError, GraphError, ShapeError
 from tinyxp.ops import _dispatch
 from tinyxp.ops._dispatch import as_tensor

@@ -13,6 +13,7 @@ from tinyxp.ops import _dispatch
 from tinyxp.ops._linalg_arguments import MATRIX, floating, matrices, several
 from tinyxp.ops._linalg_decompositions import svdvals
 from tinyxp.ops._linear_algebra import _promoted, matmul
+from tinyxp.ops._manipulation import broadcast_to
 
 __all__ = ["det", "inv", "matrix_power", "matrix_rank", "pinv", "slogdet", "solve"]
 
@@ -138,6 +139,10 @@ def solve(x1: Tensor, x2: Tensor, /) -> Tensor:
         raise ShapeError(
             f"linalg.solve expects x1 (..., M, M) and x2 (M,) or (..., M, K); got {a.shape} and {b.shape}"
         )
+    if b.ndim > 1 and a.shape[:-2] != b.shape[:-2]:  # libraries do not all broadcast them
+        lead = _dispatch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a = broadcast_to(a, (*lead, *a.shape[-2:]))
+        b = broadcast_to(b, (*lead, *b.shape[-2:]))
     out: Tensor = _dispatch.apply("linalg.solve", _promoted(a, b))
     return out
 

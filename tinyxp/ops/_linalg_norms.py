@@ -63,8 +63,14 @@ def vector_norm(
     vectors = floating(x, "vector_norm")
     axes = normalize_axes(axis, vectors.ndim, "linalg.vector_norm")
     kwargs = {"axis": axes, "keepdims": keepdims, "ord": ord}
-    out: Tensor = _dispatch.apply("linalg.vector_norm", (vectors,), kwargs)
+    out: Tensor = _dispatch.apply("linalg.vector_norm", (vectors,), kwargs, forward=_vector_norm)
     return out
+
+
+def _vector_norm(xp: Any, raw: Any, *, axis: tuple[int, ...], **kwargs: Any) -> Any:
+    """Call the library's function; all axes as None, for an array without axes has no other name for them."""
+    every = len(axis) == len(raw.shape)
+    return xp.linalg.vector_norm(raw, axis=None if every else axis, **kwargs)
 
 
 def matrix_norm(

@@ -135,6 +135,7 @@ def document(  # noqa: PLR0913 - as above
         )
     shape = "(...)" if len(names) == 1 else "of the arguments broadcast"
     function.__name__ = function.__qualname__ = name
+    function.__module__ = "tinyxp.special"
     function.__doc__ = _DOC.format(
         what=what, parameters=parameters, shape=shape, notes=notes, name=name, example=example, result=result
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinyxp.special._define import make
 
 # name: (arguments, what, example, result, the arguments without a closed derivative)
@@ -27,6 +29,13 @@ _TABLE = {
     "nbdtri": ("k n y", "the inverse of `nbdtr` in p", "1.0, 1.0, xp.Tensor(0.75)", 0.5, "k n"),
 }  # fmt: skip
 
+
+
+def _with_whole_trials(name: str) -> Any:
+    """Return a function of k, n and p that passes n on as integers: SciPy's warns of others."""
+    return lambda xp, k, n, p: getattr(xp.special, name)(k, xp.astype(n, xp.int64), p)
+
+
 _made = {
     name: make(
         name,
@@ -35,6 +44,7 @@ _made = {
         example,
         result,
         fixed=fixed,
+        forward=_with_whole_trials(name) if name.startswith("bdtr") else None,
     )
     for name, (arguments, what, example, result, fixed) in _TABLE.items()
 }

@@ -110,7 +110,7 @@ def multigammaln(a: Any, d: int, /) -> Tensor:
     --------
     >>> import tinyxp as xp
     >>> round(xp.special.multigammaln(xp.Tensor(3.0), 2).item(), 4)
-    1.5501
+    1.5502
     """
     (a,) = floating("multigammaln", (a,))
     n = operator.index(d)

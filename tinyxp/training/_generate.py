@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tinyxp.backend import Device
     from tinyxp.data import TokenDataset, Tokenizer
 
+_TEMPERATURE = 0.7  # of samples: below 1 a small model writes better than it knows
+
 __all__ = ["load_run", "sample_text", "stream_text"]
 
 
@@ -98,7 +100,7 @@ def _first_token(tokenizer: Tokenizer) -> int:
 
 
 def sample_text(model: GPT, data: TokenDataset, length: int, *, seed: int) -> str:
-    """Return about `length` characters that `model` writes at temperature 0.8, from the start of a line.
+    """Return about `length` characters that `model` writes at a low temperature, from the start of a line.
 
     Parameters
     ----------
@@ -113,7 +115,9 @@ def sample_text(model: GPT, data: TokenDataset, length: int, *, seed: int) -> st
     """
     assert data.tokenizer is not None  # noqa: S101 - load_data gives one
     text = ""
-    for piece in stream_text(model, data.tokenizer, "", length, temperature=0.8, seed=seed):
+    for piece in stream_text(
+        model, data.tokenizer, "", length, temperature=_TEMPERATURE, seed=seed
+    ):
         text += piece
         if len(text) >= length:
             break

@@ -1,0 +1,163 @@
+"""The rules of a node applied: to arrays of the library, or to Tensors where the pass is itself recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tinyxp import dtypes
+from tinyxp._core import Aval, Leaf, Node, Tensor, fresh, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tinyxp.autograd._record import Op
+    from tinyxp.backend import Device
+
+
+def fit(xp: Any, g: Any, aval: Aval) -> tuple[Any, bool]:
+    """Undo broadcasting and promotion.
+
+    Returns
+    -------
+    array
+        `g` with the shape and dtype of `aval`.
+    bool
+        Whether this is certainly a new array.
+    """
+    shape, made = aval.shape, False
+    if tuple(g.shape) != tuple(shape):
+        extra = len(g.shape) - len(shape)
+        axes = (*range(extra), *(i + extra for i, s in enumerate(shape) if s == 1 != g.shape[i + extra]))
+        if axes:
+            g, made = xp.sum(g, axis=axes, keepdims=True), True
+        g = xp.reshape(g, tuple(shape))
+    if g.dtype != aval.dtype:
+        if dtypes.of(g.dtype).kind == "c" and dtypes.of(aval.dtype).kind != "c":
+            g = xp.real(g)
+        g, made = xp.astype(g, aval.dtype), True
+    return g, made
+
+
+def raw_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
+    """Apply the rules of `node` to arrays of the library."""
+    xp = node.device.xp
+    op = node.op
+    g = gs[0] if node.nout == 1 else _complete(node, gs)
+    if op.joint is not None:
+        needs = tuple(p is not None for p in node.parents)
+        return op.joint(node, g, needs)
+    if op.custom is not None:
+        gs = [wrap(x, node.device) for x in (g if node.nout > 1 else [g])]
+        results = op.custom(node, gs, tuple(p is not None for p in node.parents))
+        return [r if r is None else fresh(r)._raw for r in results]
+    if op.on_tensors:
+        results = _apply(namespace(), op, node, wrap(g, node.device), node.out, node.args)
+        return [r if r is None else fresh(r)._raw for r in results]
+    return _apply(xp, op, node, g, node.out, node.args)
+
+
+def _complete(node: Node, gs: list[Any]) -> list[Any]:
+    """Fill in zeros for the outputs that nobody used."""
+    zeros = node.device.xp.zeros
+    return [
+        zeros(a.shape, dtype=a.dtype, device=a.device) if g is None else g
+        for g, a in zip(gs, node.aval, strict=True)
+    ]
+
+
+def _apply(xp: Any, op: Op, node: Node, g: Any, out: Any, args: Any) -> Sequence[Any]:
+    if op.each is not None:
+        each = op.each
+        return [
+            None if p is None else each(xp, g, out, args, i=i, **node.kwargs)
+            for i, p in enumerate(node.parents)
+        ]
+    pairs = zip(node.parents, op.rules, strict=False)
+    if op.guard:
+        with node.device.backend.quiet():
+            return [
+                None if p is None or rule is None
+                else keep_zero(xp, g, rule(xp, g, out, *args, **node.kwargs))
+                for p, rule in pairs
+            ]  # fmt: skip
+    return [
+        None if p is None or rule is None else rule(xp, g, out, *args, **node.kwargs)
+        for p, rule in pairs
+    ]
+
+
+def keep_zero(xp: Any, g: Any, r: Any) -> Any:
+    """Let a zero cotangent stay zero where the local derivative is infinite or NaN."""
+    return xp.where((g == 0) & ~xp.isfinite(r), xp.zeros_like(r), r)
+
+
+def namespace() -> Any:
+    from tinyxp import ops
+
+    return ops
+
+
+def taped_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
+    """Apply the rules of `node` to Tensors that are part of the graph."""
+    xp = namespace()
+    op, device = node.op, node.device
+    assert type(node.args) is tuple  # noqa: S101 - the caller looked
+    if node.nout > 1:
+        gs = [
+            xp.zeros(a.shape, dtype=dtypes.of(a.dtype), device=device) if g is None else g
+            for g, a in zip(gs, node.aval, strict=True)
+        ]
+    if op.custom is not None:
+        return op.custom(node, gs, tuple(p is not None for p in node.parents))
+    g = gs[0] if node.nout == 1 else gs
+    args = tuple(
+        _lift(a, p, i, device)
+        for a, p, i in zip(
+            node.args, _padded(node.parents, len(node.args), None), _padded(node.indices, len(node.args), 0), strict=True
+        )
+    )
+    if op.joint is not None:
+        return _rederive(node, g, args)
+    out: Any = None
+    if node.out is not None:
+        if node.nout == 1:
+            out = _lift(node.out, node, 0, device)
+        else:
+            out = tuple(_lift(o, node, i, device) for i, o in enumerate(node.out))
+    return _apply(xp, op, node, g, out, args)
+
+
+def _padded(values: Sequence[Any], n: int, fill: Any) -> list[Any]:
+    return [*values, *[fill] * (n - len(values))]
+
+
+def _lift(a: Any, parent: Node | Leaf | None, index: int, device: Device) -> Any:
+    """Return a saved array as the Tensor it was, with its place in the graph."""
+    if type(a) is Aval:
+        return Aval(a.shape, dtypes.of(a.dtype), device)
+    if type(a) is device.array_type:
+        t = wrap(a, device)
+        t._shared = True
+        t._node, t._index = parent, index
+        return t
+    return a
+
+
+def _rederive(node: Node, g: Any, args: tuple[Any, ...]) -> Sequence[Any]:
+    """Differentiate a fused node through the composite that defines it."""
+    from tinyxp.autograd._graph import backward
+    from tinyxp.ops import _dispatch
+
+    inputs = [a for a, p in zip(args, node.parents, strict=False) if p is not None]
+    leaves = [stand_in(t) for t in inputs]
+    swap = dict(zip(map(id, inputs), leaves, strict=True))
+    out = _dispatch.composite(node.op.name)(*(swap.get(id(a), a) for a in args), **node.kwargs)
+    found = iter(backward([out], [g], inputs=leaves, create_graph=True, accumulate=False, stop=True))
+    return [None if p is None else next(found) for p in node.parents]
+
+
+def stand_in(t: Tensor) -> Tensor:
+    """Return a Tensor of the same value one recorded step further, to differentiate with respect to."""
+    from tinyxp import ops
+
+    return ops.positive(t)

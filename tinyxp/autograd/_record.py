@@ -1,0 +1,341 @@
+"""The operations that the graph knows, and how their results become part of it.
+
+Ordinary operations are recorded on paths of their own, `record1`, `record2` and `record_view`; `record` is the
+general form.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from tinyxp import dtypes
+from tinyxp._core import MODE, TENSORS, Aval, Leaf, Node, Tensor, save_mark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tinyxp.backend import Device
+
+Array = Any
+Rule = Any  # Callable[..., cotangent]
+
+
+class Op:
+    """An operation of the namespace as the graph knows it.
+
+    Attributes
+    ----------
+    name : str
+        The name in the namespace.
+    rules : tuple of callable or None
+        For each positional argument ``rule(xp, g, out, *args, **kwargs) -> cotangent``, or None where the
+        result does not depend on it differentiably. A parameter of the rule whose name begins with an
+        underscore is not read: it arrives as an `Aval`, and its data is not kept.
+    each : callable or None
+        Instead of `rules`, for operations on any number of arrays: the same with the position of the
+        argument as keyword ``i``.
+    joint : callable or None
+        Instead of `rules`, for fused operations: all cotangents at once, from the node.
+    reads_out : bool
+        Whether `joint` reads the result.
+    custom : callable or None
+        Instead of `rules`, for operations that users define: cotangents of Tensors from Tensors.
+    passes : bool
+        Whether a rule may return `g` itself or a view of it.
+    guard : bool
+        Whether a rule can be infinite or NaN at a point where the cotangent is zero.
+    on_tensors : bool
+        Whether the rules take Tensors also in an ordinary pass, because they replay views.
+    """
+
+    __slots__ = (
+        "custom", "each", "guard", "joint", "name", "on_tensors", "passes", "reads", "reads_out", "rules", "saves",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rules: tuple[Rule | None, ...] = ()
+        self.each: Rule | None = None
+        self.joint: Callable[..., Sequence[Any]] | None = None
+        self.custom: Callable[..., Sequence[Any]] | None = None
+        self.passes = self.guard = self.on_tensors = self.reads_out = False
+        self.reads: tuple[tuple[bool, ...], ...] = ()
+        self.saves: dict[Any, tuple[bool, ...]] = {}
+
+    def define(
+        self,
+        rules: Sequence[Rule | None],
+        *,
+        each: Rule | None,
+        passes: bool,
+        guard: bool,
+        on_tensors: bool,
+    ) -> None:
+        """Fill in the line of the table."""
+        self.on_tensors = on_tensors
+        self.rules, self.each, self.passes, self.guard = tuple(rules), each, passes, guard
+        self.reads = tuple(_reads(r) for r in (rules if each is None else (each,)))
+
+    def read(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Return for the output and each argument whether the rules of the `wanted` arguments read it."""
+        n = 1 + len(wanted)
+        if self.joint is not None:
+            return (self.reads_out, *(True,) * len(wanted))
+        if self.custom is not None:
+            return (False,) * n
+        if self.each is not None:
+            reads = self.reads[0]
+            return (reads[0], *reads[1:2] * len(wanted))
+        used = [r for r, w in zip(self.reads, wanted, strict=False) if w]
+        return tuple(any(i < len(r) and r[i] for r in used) for i in range(n))
+
+
+def _reads(rule: Rule | None) -> tuple[bool, ...]:
+    """For the output and each argument of a rule, whether its parameter is named without underscore."""
+    if rule is None:
+        return ()
+    code = rule.__code__
+    return tuple(not n.startswith("_") for n in code.co_varnames[2 : code.co_argcount])
+
+
+TABLE: dict[str, Op] = {}
+
+
+def op(name: str) -> Op:
+    """Return the table's line for `name`, empty until `tinyxp.autograd._rules` fills it."""
+    if name not in TABLE:
+        TABLE[name] = Op(name)
+    return TABLE[name]
+
+
+# ---------------------------------------------------------------- recording
+_new_node = Node.__new__
+NO_CHECKS: tuple[tuple[Tensor, int], ...] = ()
+
+
+def record1(op: Op, out: Tensor, x: Tensor, raw: Any, kwargs: dict[str, Any]) -> None:
+    """Make `out` part of the graph, as the result of `op` on the single Tensor `x` that requires grad."""
+    parent: Any = x._node
+    aval = parent.aval if parent.nout == 1 else parent.aval[x._index]
+    try:
+        reads_out, reads = op.saves[True]
+    except KeyError:
+        reads_out, reads = op.saves[True] = op.read((True,))
+    node = _new_node(Node)
+    node.checks = NO_CHECKS
+    if reads:
+        node.args = (raw,)
+        if x._alias is None and type(parent) is Node:
+            x._shared = True
+        else:
+            node.checks = _mark(x)
+    else:
+        node.args = (aval,)
+    r = out._raw
+    if reads_out:
+        node.out = r
+        out._shared = True
+    else:
+        node.out = None
+    node.op = op
+    node.kwargs = kwargs
+    node.parents = (parent,)
+    node.indices = (x._index,)
+    node.device = x._device
+    node.aux = ()
+    node.extra = None
+    node.nout = 1
+    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, x._device)
+    out._node = node
+    if MODE.watch is not None:
+        MODE.watch(node)
+
+
+def record2(op: Op, out: Tensor, x: Any, y: Any, a: Any, b: Any) -> None:
+    """Make `out` part of the graph, as the result of `op` on two operands of which one requires grad.
+
+    Parameters
+    ----------
+    x, y : Tensor or number
+    a, b : array or number
+        What the library computed with.
+    """
+    device = out._device
+    p: Any = x._node if type(x) in TENSORS else None
+    q: Any = y._node if type(y) in TENSORS else None
+    wanted = (p is not None, q is not None)
+    try:
+        reads_out, reads_x, reads_y = op.saves[wanted]
+    except KeyError:
+        reads_out, reads_x, reads_y = op.saves[wanted] = op.read(wanted)
+    node = _new_node(Node)
+    checks = NO_CHECKS
+    i = j = 0
+    aval = None
+    if p is not None:
+        i = x._index
+        aval = p.aval if p.nout == 1 else p.aval[i]
+    if type(x) not in TENSORS:
+        a = x
+    elif reads_x:
+        if x._alias is None and type(p) is not Leaf:
+            x._shared = True
+        else:
+            checks = _mark(x)
+    else:
+        a = _aval(x._raw, device) if p is None else aval
+    if q is not None:
+        j = y._index
+        other = q.aval if q.nout == 1 else q.aval[j]
+        aval = aval or other
+    if type(y) not in TENSORS:
+        b = y
+    elif reads_y:
+        if y._alias is None and type(q) is not Leaf:
+            y._shared = True
+        else:
+            checks += _mark(y)
+    else:
+        b = _aval(y._raw, device) if q is None else other
+    r = out._raw
+    if reads_out:
+        node.out = r
+        out._shared = True
+    else:
+        node.out = None
+    node.args = (a, b)
+    node.op = op
+    node.kwargs = {}
+    node.parents = (p, q)
+    node.indices = (i, j)
+    node.device = device
+    node.aux = ()
+    node.extra = None
+    node.checks = checks
+    node.nout = 1
+    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, device)  # type: ignore[union-attr]
+    out._node = node
+    if MODE.watch is not None:
+        MODE.watch(node)
+
+
+def record_view(op: Op, out: Tensor, x: Tensor, args: tuple[Any, ...]) -> None:
+    """Make the view `out` of `x` part of the graph: its rule reads no data."""
+    parent: Any = x._node
+    node = _new_node(Node)
+    node.args = (parent.aval if parent.nout == 1 else parent.aval[x._index], *args)
+    node.op = op
+    node.kwargs = {}
+    node.parents = (parent,)
+    node.indices = (x._index,)
+    node.device = x._device
+    node.out = None
+    node.aux = ()
+    node.extra = None
+    node.checks = NO_CHECKS
+    node.nout = 1
+    node.aval = _aval(out._raw, x._device)
+    out._node = node
+    if MODE.watch is not None:
+        MODE.watch(node)
+
+
+def _aval(raw: Any, device: Device) -> Aval:
+    return Aval(tuple(raw.shape), raw.dtype, device.native)
+
+
+def _mark(x: Tensor) -> tuple[tuple[Tensor, int], ...]:
+    checks: list[tuple[Tensor, int]] = []
+    save_mark(x, checks)
+    return tuple(checks)
+
+
+def record(
+    op: Op,
+    out: Tensor | Sequence[Tensor],
+    args: Sequence[Any],
+    raws: Sequence[Any],
+    kwargs: dict[str, Any],
+    aux: tuple[Any, ...] = (),
+) -> None:
+    """Make `out` part of the graph, as the result of `op` on `args`: the general form of the three above.
+
+    Parameters
+    ----------
+    out : Tensor or sequence of Tensor
+        The result, not yet in any graph.
+    args, raws : sequence
+        The arguments as Tensors and plain values, and the arrays the library computed with.
+    aux : tuple of arrays
+        What a fused forward kept.
+    """
+    rules = op.rules
+    if rules:
+        parents = tuple(
+            [
+                a._node if r is not None and type(a) in TENSORS else None
+                for a, r in zip_longest(args, rules)
+            ]
+        )
+    else:
+        parents = tuple([a._node if type(a) in TENSORS else None for a in args])
+    if not any(parents):
+        return
+    wanted = tuple([p is not None for p in parents])
+    several = type(out) is tuple or type(out) is list
+    outs: Sequence[Tensor] = out if several else (out,)  # type: ignore[assignment]
+    device = outs[0]._device
+    reads_out, *reads = op.read(wanted)
+    checks: list[tuple[Tensor, int]] = []
+    node = Node()
+    node.args = _save(args, raws, reads, checks, device)
+    node.out = _keep_out(outs, several) if reads_out else None
+    node.op, node.kwargs, node.parents, node.device, node.aux = op, kwargs, parents, device, aux
+    node.indices = tuple(
+        [a._index if p is not None else 0 for a, p in zip(args, parents, strict=False)]
+    )
+    node.checks, node.extra = tuple(checks), None
+    if several:
+        node.nout = len(outs)
+        node.aval = tuple([_aval(o._raw, device) for o in outs])
+        for i, o in enumerate(outs):
+            if dtypes.of(o._raw.dtype).kind in "fc":
+                o._node, o._index = node, i
+    else:
+        node.nout = 1
+        node.aval = _aval(out._raw, device)  # type: ignore[union-attr]
+        out._node = node  # type: ignore[union-attr]
+    if MODE.watch is not None:
+        MODE.watch(node)
+
+
+def _keep_out(outs: Sequence[Tensor], several: bool) -> Any:  # noqa: FBT001
+    for o in outs:
+        o._shared = True
+    return tuple([o._raw for o in outs]) if several else outs[0]._raw
+
+
+def _save(
+    args: Sequence[Any],
+    raws: Sequence[Any],
+    read: Sequence[bool],
+    checks: list[tuple[Tensor, int]],
+    device: Device,
+) -> tuple[Any, ...]:
+    kept = []
+    for i, a in enumerate(args):
+        if type(a) not in TENSORS:
+            kept.append(a)
+        elif i < len(read) and read[i]:
+            kept.append(raws[i])
+            save_mark(a, checks)
+        else:
+            node = a._node
+            if node is not None:
+                aval = node.aval
+                kept.append(aval[a._index] if type(aval) is tuple else aval)
+            else:
+                raw = a._raw
+                kept.append(Aval(tuple(raw.shape), raw.dtype, device.native))
+    return tuple(kept)
