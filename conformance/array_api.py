@@ -55,11 +55,17 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("backends", nargs="+", help="numpy, strict, torch, cupy")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"], help="default dtypes")
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32", "float64"], help="default dtypes"
+    )
     parser.add_argument("--max-examples", type=int, default=50, help="of hypothesis, for each test")
-    parser.add_argument("--record", action="store_true", help="let every floating array require grad")
+    parser.add_argument(
+        "--record", action="store_true", help="let every floating array require grad"
+    )
     parser.add_argument("--jobs", default="0", help="processes, as pytest-xdist's -n takes them")
-    parser.add_argument("--clone", type=Path, default=Path(tempfile.gettempdir()) / "array-api-tests")
+    parser.add_argument(
+        "--clone", type=Path, default=Path(tempfile.gettempdir()) / "array-api-tests"
+    )
     return parser.parse_args()
 
 
@@ -69,7 +75,9 @@ def find_suite(clone: Path) -> Path:
     if given:
         return Path(given)
     if not clone.exists():
-        subprocess.run(["git", "clone", "--recurse-submodules", "--depth=1", SUITE, str(clone)], check=True)
+        subprocess.run(
+            ["git", "clone", "--recurse-submodules", "--depth=1", SUITE, str(clone)], check=True
+        )
     return clone
 
 
@@ -86,8 +94,8 @@ def run(
 ) -> Outcome:
     """Run the suite once, in a process of its own."""
     module = (
-        f"import tinyxp as xp; xp.set_default_device(xp.get_backend(\"{backend}\").device()); "
-        f"xp.set_default_dtype(\"{dtype}\")"
+        f'import tinyxp as xp; xp.set_default_device(xp.get_backend("{backend}").device()); '
+        f'xp.set_default_dtype("{dtype}")'
     )
     if record:
         module += "; import recording; recording.start(xp)"
@@ -105,7 +113,9 @@ def run(
         subprocess.run(command, cwd=suite, env=env, check=False)
         found = json.loads(report.read_text())
     tests = found["tests"]
-    failures = [t["nodeid"].partition("::")[2] for t in tests if t["outcome"] in ("failed", "error")]
+    failures = [
+        t["nodeid"].partition("::")[2] for t in tests if t["outcome"] in ("failed", "error")
+    ]
     summary = found["summary"]
     label = f"{backend}, {dtype}" + (", recording" if record else "")
     return Outcome(label, summary.get("passed", 0), summary.get("skipped", 0), failures)

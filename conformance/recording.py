@@ -13,7 +13,9 @@ def start(xp: Any) -> None:
     """Replace ``xp.asarray``."""
     plain = xp.asarray
 
-    def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
+    def asarray(
+        obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
+    ) -> Any:
         """Make an array, and if it is floating a recorded one."""
         made = plain(obj, dtype=dtype, device=device, copy=copy)
         if made.requires_grad or made.dtype.kind not in "fc":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,9 @@ class IgnoresDType(NumpyBackend):
 
 
 class LacksDType(NumpyBackend):
-    native_dtypes = {n: d for n, d in NumpyBackend().native_dtypes.items() if n != "float32"}
+    native_dtypes: ClassVar = {
+        n: d for n, d in NumpyBackend().native_dtypes.items() if n != "float32"
+    }
 
 
 class AcceptsAnyDevice(NumpyBackend):
@@ -83,7 +87,7 @@ class AcceptsAnyDevice(NumpyBackend):
 
 
 class Misplaced(NumpyBackend):
-    def device_of(self, x):  # noqa: ARG002
+    def device_of(self, x):
         return "gpu"
 
 
@@ -111,7 +115,7 @@ class OtherHost(NumpyBackend):
 
 
 class SharesNothing(NumpyBackend):
-    def shares_memory(self, x, y):  # noqa: ARG002
+    def shares_memory(self, x, y):
         return False
 
 
@@ -261,7 +265,7 @@ def test_every_check_has_a_fault_that_it_finds():
 
 
 def test_a_new_fused_operation_needs_a_case(monkeypatch):
-    monkeypatch.setattr(tinyxp._fused, "OPERATIONS", (*tinyxp._fused.OPERATIONS, "warp"))  # noqa: SLF001
+    monkeypatch.setattr(tinyxp._fused, "OPERATIONS", (*tinyxp._fused.OPERATIONS, "warp"))
     with pytest.raises(AssertionError, match="no cases for warp"):
         BackendConformance().test_every_fused_operation_has_a_case()
 

@@ -14,7 +14,13 @@ from tinyxp import _standard, dtypes
 from tinyxp.errors import DTypeError
 
 NAMES = _standard.DTYPES
-KINDS = {"b": "bool", "i": "signed integer", "u": "unsigned integer", "f": "real floating", "c": "complex floating"}
+KINDS = {
+    "b": "bool",
+    "i": "signed integer",
+    "u": "unsigned integer",
+    "f": "real floating",
+    "c": "complex floating",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,7 +41,12 @@ def test_they_equal_and_hash_like_those_of_numpy(name):
     assert {d: 1}[native] == {native: 1}[d] == 1
     assert np.dtype(d) == native
     assert np.zeros(1, dtype=d).dtype == native
-    assert (d.kind, d.itemsize, str(d), repr(d)) == (native.kind, native.itemsize, name, f"tinyxp.{name}")
+    assert (d.kind, d.itemsize, str(d), repr(d)) == (
+        native.kind,
+        native.itemsize,
+        name,
+        f"tinyxp.{name}",
+    )
 
 
 def test_each_equals_itself_alone():
@@ -62,7 +73,17 @@ def test_other_byte_orders_are_none_of_ours():
 def test_they_equal_those_of_torch():
     torch = pytest.importorskip("torch")
     tinyxp.get_backend("torch")
-    for name in ("bool", "int8", "int64", "uint8", "float32", "float64", "complex64", "float16", "bfloat16"):
+    for name in (
+        "bool",
+        "int8",
+        "int64",
+        "uint8",
+        "float32",
+        "float64",
+        "complex64",
+        "float16",
+        "bfloat16",
+    ):
         assert getattr(tinyxp, name) == getattr(torch, name)
         assert dtypes.dtype(getattr(torch, name)) is getattr(tinyxp, name)
     assert tinyxp.float32 != torch.float64
@@ -215,7 +236,10 @@ def test_astype(xp):
         assert y.tolist() == expected.astype(name).tolist()
     assert xp.astype(x, x.dtype, copy=False) is x
     assert xp.astype(x, x.dtype) is not x
-    with pytest.raises(DTypeError, match=r"from complex64 to float32 would drop the imaginary part; use xp.real\(x\)"):
+    with pytest.raises(
+        DTypeError,
+        match=r"from complex64 to float32 would drop the imaginary part; use xp.real\(x\)",
+    ):
         xp.astype(xp.asarray([1j]), "float32")
     assert xp.astype(xp.asarray([1j, 0j]), "bool").tolist() == [True, False]
 

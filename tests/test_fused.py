@@ -219,6 +219,19 @@ def test_float32_stays_float32(xp, case):
     }
 
 
+@pytest.mark.skip_backend(
+    "torch", reason="multiplies no matrices of two dtypes; nn promotes before"
+)
+@pytest.mark.parametrize("case", [c for c in CASES if sum(c.wants) > 1], ids=lambda c: c.id)
+def test_mixed_dtypes_give_the_wider_one(xp, case):
+    first = case.wants.index(True)
+    tensors = [
+        t.detach().to("float32") if want and i != first else t
+        for i, (t, want) in enumerate(zip(case.tensors(xp), case.wants, strict=True))
+    ]
+    assert call(xp, case, tensors).dtype == "float64"
+
+
 # ---------------------------------------------------------------- properties
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 

@@ -82,7 +82,9 @@ def test_a_gradient_does_not_share_storage_with_the_cotangent(xp):
 def test_cotangents(xp):
     x = leaf(xp, [1.0, 2.0])
     y = x * x
-    with pytest.raises(GraphError, match=r"needs a single real element; got float32 of shape \(2,\)"):
+    with pytest.raises(
+        GraphError, match=r"needs a single real element; got float32 of shape \(2,\)"
+    ):
         y.backward()
     with pytest.raises(ShapeError, match=r"\(2,\); got \(3,\)"):
         y.backward(xp.ones(3))
@@ -265,7 +267,9 @@ def test_nothing_refers_in_circles(xp, no_collector):
     x = leaf(xp, [0.1, 0.2, 0.3])
     for walk in (False, True):
         made = program(x)
-        watched = [weakref.ref(t) for t in made] + [weakref.ref(t._node) for t in made if t._node is not None]
+        watched = [weakref.ref(t) for t in made] + [
+            weakref.ref(t._node) for t in made if t._node is not None
+        ]
         if walk:
             made[-1].backward()
         del made
@@ -510,7 +514,9 @@ class Scale(Function):
 
 
 def test_function(xp):
-    tinyxp.testing.gradcheck(lambda x, y: Scale.apply(x, y, "kept"), xp.asarray(np.ones(3)), xp.asarray(np.arange(3.0)))
+    tinyxp.testing.gradcheck(
+        lambda x, y: Scale.apply(x, y, "kept"), xp.asarray(np.ones(3)), xp.asarray(np.arange(3.0))
+    )
     x = leaf(xp, [2.0])
     Scale.apply(x, xp.zeros(1), "kept").backward()
     assert x.grad.tolist() == [1.0]
@@ -567,7 +573,11 @@ def test_a_function_that_returns_its_argument(xp):
     ("returned", "error", "text"),
     [
         (lambda g: 3.0, GraphError, "must return Tensors or None; got float for argument 0"),
-        (lambda g: (g, g), GraphError, "one cotangent for each of the 1 arguments of forward; got 2"),
+        (
+            lambda g: (g, g),
+            GraphError,
+            "one cotangent for each of the 1 arguments of forward; got 2",
+        ),
         (lambda g: g.sum(), ShapeError, r"of the shape of argument 0, \(2,\); got \(\)"),
     ],
 )
@@ -620,7 +630,11 @@ def test_checkpoint_gives_the_same_gradients(xp):
         return xp.tanh(t * w) * xp.exp(t) * k
 
     found = []
-    for call in (f, lambda t, k: checkpoint(f, t, k), lambda t, k: checkpoint(lambda u: checkpoint(f, u, k) * 1.0, t)):
+    for call in (
+        f,
+        lambda t, k: checkpoint(f, t, k),
+        lambda t, k: checkpoint(lambda u: checkpoint(f, u, k) * 1.0, t),
+    ):
         x = leaf(xp, [1.0, 2.0])
         w.zero_grad()
         y = call(x, 3).sum()
@@ -659,7 +673,9 @@ def test_checkpoint_draws_the_same_dropout(xp):
     y = checkpoint(f, x)
     after = random.default_generator().state_dict()
     y.sum().backward()
-    np.testing.assert_allclose(x.grad.numpy(), 2 * y.detach().numpy(), rtol=1e-6)  # each mask value twice
+    np.testing.assert_allclose(
+        x.grad.numpy(), 2 * y.detach().numpy(), rtol=1e-6
+    )  # each mask value twice
     assert random.default_generator().state_dict() == after
 
 

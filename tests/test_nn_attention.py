@@ -1,7 +1,5 @@
 """Attention: against PyTorch with every kind of mask, and what is special about masks."""
 
-
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Activations, normalisations and losses against PyTorch and closed forms; layers; bad input."""
 
-
-
 import math
 import warnings
 
@@ -202,6 +200,38 @@ def test_layers_take_dtype_and_device(xp, device, dtype):
         for p in make(dtype=dtype, device=device).parameters():
             assert p.dtype == dtype
             assert p.device is device
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "text"),
+    [
+        (nn.ReLU(), functional.relu, "ReLU()"),
+        (nn.SiLU(), functional.silu, "SiLU()"),
+        (nn.Sigmoid(), functional.sigmoid, "Sigmoid()"),
+        (nn.Tanh(), functional.tanh, "Tanh()"),
+        (nn.GELU("none"), lambda x: functional.gelu(x, approximate="none"), "approximate='none'"),
+        (nn.Softmax(0), lambda x: functional.softmax(x, axis=0), "axis=0"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_activations_are_modules_too(xp, module, function, text):
+    x = xp.random.Generator(0).normal((3, 4))
+    assert module(x).tolist() == function(x).tolist()
+    assert text in repr(module)
+    assert module.parameters() == []
+
+
+def test_every_layer_says_what_it_is(xp):
+    for module, text in (
+        (nn.Linear(2, 3, bias=False), "Linear(2, 3, bias=False)"),
+        (nn.Embedding(4, 2), "Embedding(4, 2)"),
+        (nn.LayerNorm(3), "LayerNorm(3, eps=1e-05)"),
+        (nn.RMSNorm((2, 3), 1e-6), "RMSNorm((2, 3), eps=1e-06)"),
+        (nn.Dropout(0.1), "Dropout(p=0.1)"),
+        (nn.MultiHeadAttention(4, 2), "MultiHeadAttention(4, num_heads=2)"),
+        (nn.CrossEntropyLoss(3), "CrossEntropyLoss(ignore_index=3, label_smoothing=0.0)"),
+    ):
+        assert repr(module).startswith(text)
 
 
 def test_embedding_keeps_large_ids_apart(xp):

@@ -1,7 +1,5 @@
 """Modules: what they hold, state dicts, modes, places, copies, text."""
 
-
-
 import copy
 import pickle
 
@@ -62,6 +60,14 @@ def test_modules_and_children_are_found_in_lists_tuples_and_dicts(xp):
     assert names(module.named_modules()) == ["", *found]
     assert module.modules()[0] is module
     assert module.children() == module.modules()[1:]
+
+
+def test_buffers_are_found_and_persist_if_they_shall(xp):
+    module = Mixed(xp)
+    assert names(module.named_buffers()) == ["mask", "scratch"]
+    assert module.buffers()[0] is module.mask
+    assert "scratch" not in module.state_dict()
+    assert not any(t is module.constant for t in module.buffers())
 
 
 def test_a_module_that_holds_itself_ends(xp):
@@ -181,6 +187,7 @@ def test_to_converts_in_place_and_moves_gradients_along(xp):
     out.sum().backward()
     assert out.dtype == "float64"
     assert module.to(dtype="float32").plain.dtype == "float32"
+    assert module.cpu().plain.device == "cpu"
 
 
 def test_to_moves_between_backends(xp, device):
@@ -252,6 +259,20 @@ def test_functional_call_uses_other_parameters_and_restores(xp):
     assert before.grad is None
     with pytest.raises(KeyError, match="no parameter or buffer 'wight'"):
         nn.functional_call(layer, {"wight": weight}, xp.ones((1, 2)))
+
+
+def test_functional_call_reaches_into_lists(xp):
+    class Listed(nn.Module):
+        def __init__(self):
+            self.factors = [nn.Parameter(2.0)]
+
+        def forward(self, x):
+            return x * self.factors[0]
+
+    module = Listed()
+    before = module.factors[0]
+    assert nn.functional_call(module, {"factors.0": xp.asarray(5.0)}, xp.ones(1)).item() == 5.0
+    assert module.factors[0] is before
 
 
 def test_functional_call_restores_after_an_error_and_reaches_tied_places(xp):

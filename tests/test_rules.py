@@ -98,7 +98,10 @@ CASES |= {
         lambda xp, x: ops.segment_sum(x, xp.asarray([1, 0, 1]), 3, axis=0) ** 2,
         [normal(3, 4)],
     ),
-    "unfold": (lambda xp, x: xp.unfold(x, (2, 1), stride=(1, 2), dilation=2) ** 2, [normal(2, 4, 3)]),
+    "unfold": (
+        lambda xp, x: xp.unfold(x, (2, 1), stride=(1, 2), dilation=2) ** 2,
+        [normal(2, 4, 3)],
+    ),
     "fold": (lambda xp, x: xp.fold(x, (4, 3), (2, 2), stride=(2, 1)) ** 2, [normal(2, 4, 4)]),
     "take_along_axis": (
         lambda xp, x: xp.take_along_axis(x, xp.asarray([[1, -1, 1]]), axis=1) ** 2,

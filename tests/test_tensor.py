@@ -21,7 +21,9 @@ from tinyxp.errors import (
     UnknownBackendError,
 )
 
-NUMERIC = "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 complex64 complex128".split()
+NUMERIC = (
+    "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 complex64 complex128".split()
+)
 
 
 # ---------------------------------------------------------------- construction
@@ -191,7 +193,14 @@ def test_numbers_follow_the_dtype_of_the_tensor(xp, dtype, number, result):
 
 def test_arrays_of_the_library_promote_like_tensors(xp):
     x, host = xp.ones(2), np.ones(2)
-    for y in (host + x, x + host, host[0, ...] + x, np.ones((2, 2)) @ x, x @ np.ones((2, 2)), host**x):
+    for y in (
+        host + x,
+        x + host,
+        host[0, ...] + x,
+        np.ones((2, 2)) @ x,
+        x @ np.ones((2, 2)),
+        host**x,
+    ):
         assert isinstance(y, tinyxp.Tensor)
         assert y.dtype == xp.float64
         assert y.device is x.device
@@ -207,7 +216,11 @@ def test_numbers_out_of_range(xp):
 
 def test_an_array_that_is_written_after_its_use(xp):
     """The library's own arrays cannot be watched, so the graph keeps a copy of them."""
-    x, host, index = xp.Tensor([1.0, 2.0], requires_grad=True), np.asarray([3.0, 4.0]), np.asarray([0, 0])
+    x, host, index = (
+        xp.Tensor([1.0, 2.0], requires_grad=True),
+        np.asarray([3.0, 4.0]),
+        np.asarray([0, 0]),
+    )
     y = (x * host).sum() + x[index].sum() + (host @ x)
     host[:], index[:] = 0.0, 1
     y.backward()
@@ -244,7 +257,11 @@ def test_bitwise_operators(xp, name):
 def test_in_place_operators(xp, name):
     """The same object, its views see it, and NumPy's values."""
     op = getattr(operator, name)
-    a = np.asarray([5, 12, 3]) if name[1:] in "and or xor lshift rshift" else np.asarray([5.5, 12.0, 3.0])
+    a = (
+        np.asarray([5, 12, 3])
+        if name[1:] in "and or xor lshift rshift"
+        else np.asarray([5.5, 12.0, 3.0])
+    )
     b = np.asarray([2, 1, 3], dtype=a.dtype)
     x, y = xp.asarray(a.copy()), xp.asarray(b)
     view, same = x[::-1], x
@@ -263,7 +280,9 @@ def test_matrix_product_in_place(xp):
 
 
 def test_in_place_operators_keep_dtype_and_shape(xp):
-    with pytest.raises(DTypeError, match=r"x \+= y would change the dtype from int64 to float32; write x = x \+ y"):
+    with pytest.raises(
+        DTypeError, match=r"x \+= y would change the dtype from int64 to float32; write x = x \+ y"
+    ):
         operator.iadd(xp.asarray([1, 2]), 1.5)
     with pytest.raises(ShapeError, match=r"x \*= y would change the shape from \(2,\) to \(3, 2\)"):
         operator.imul(xp.ones(2), xp.ones((3, 2)))
@@ -308,7 +327,9 @@ def test_shapes_that_do_not_fit(xp):
 def test_devices_do_not_mix():
     x, y = tinyxp.ones(1, device="cpu"), tinyxp.ones(1, device="strict:cpu")
     for op in (operator.add, operator.matmul, operator.eq):
-        with pytest.raises(DeviceMismatchError, match="cpu and strict:cpu; nothing moves between devices by itself"):
+        with pytest.raises(
+            DeviceMismatchError, match="cpu and strict:cpu; nothing moves between devices by itself"
+        ):
             op(x, y)
     with pytest.raises(DeviceMismatchError, match="assignment"):
         x[0] = y[0]
@@ -365,7 +386,11 @@ def test_methods_of_shape(xp):
     x = xp.reshape(xp.arange(24), (2, 3, 4))
     a = np.arange(24).reshape(2, 3, 4)
     assert x.reshape(6, 4).shape == x.reshape((6, -1)).shape == x.view(6, 4).shape == (6, 4)
-    assert x.permute(2, 0, 1).tolist() == x.permute((2, 0, 1)).tolist() == a.transpose(2, 0, 1).tolist()
+    assert (
+        x.permute(2, 0, 1).tolist()
+        == x.permute((2, 0, 1)).tolist()
+        == a.transpose(2, 0, 1).tolist()
+    )
     assert x.transpose().tolist() == a.T.tolist()
     assert x.transpose(0, -1).tolist() == x.swapaxes(0, -1).tolist() == a.swapaxes(0, 2).tolist()
     assert x[0].transpose(0, 1).tolist() == x[0].transpose(-1, -2).tolist() == a[0].T.tolist()
@@ -390,7 +415,9 @@ def test_other_methods(xp):
 
 def test_to(xp, device):
     x = xp.ones(2)
-    assert x.to("float64").dtype == x.to(xp.float64).dtype == x.to(dtype="float64").dtype == xp.float64
+    assert (
+        x.to("float64").dtype == x.to(xp.float64).dtype == x.to(dtype="float64").dtype == xp.float64
+    )
     assert x.to("float32") is x
     assert x.to(device) is x.to(str(device)) is x.to(device=device) is x
     moved = x.to("strict:device1", "float64")
@@ -412,13 +439,20 @@ def test_conversions(xp):
 
 
 def test_numbers(xp):
-    assert (float(xp.Tensor([1.5])), int(xp.Tensor(2.7)), bool(xp.Tensor([[0]])), complex(xp.Tensor(1j))) == (1.5, 2, False, 1j)
+    assert (
+        float(xp.Tensor([1.5])),
+        int(xp.Tensor(2.7)),
+        bool(xp.Tensor([[0]])),
+        complex(xp.Tensor(1j)),
+    ) == (1.5, 2, False, 1j)
     assert [10, 20][xp.asarray(1)] == 20
     tracked = xp.Tensor(2.0, requires_grad=True)
     assert (float(tracked), tracked.item(), bool(tracked)) == (2.0, 2.0, True)
     with pytest.raises(TypeError, match="only a 0-d integer Tensor is an index"):
         _ = [10, 20][xp.asarray(1.0)]
-    with pytest.raises(TypeError, match=r"truth value of a Tensor expects a single element; got shape \(2,\)"):
+    with pytest.raises(
+        TypeError, match=r"truth value of a Tensor expects a single element; got shape \(2,\)"
+    ):
         bool(xp.ones(2))
 
 
@@ -488,7 +522,10 @@ def test_the_namespace_of_a_version(xp):
 def test_repr(xp, device):
     place = "" if str(device) == "cpu" else f", device='{device}'"
     x = xp.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    assert repr(x) == f"tensor([[1., 2.],\n        [3., 4.]], dtype=float32{place}, requires_grad=True)"
+    assert (
+        repr(x)
+        == f"tensor([[1., 2.],\n        [3., 4.]], dtype=float32{place}, requires_grad=True)"
+    )
     assert repr(2 * x[0]) == f"tensor([2., 4.], dtype=float32{place}, grad_fn=<multiply backward>)"
     assert repr(xp.asarray(3)) == f"tensor(3, dtype=int64{place})"
     assert repr(xp.zeros((0, 3))) == f"tensor([], shape=(0, 3), dtype=float32{place})"
@@ -521,11 +558,11 @@ def test_copies_are_equal_and_independent(xp):
         for y in duplicates(x):
             assert (y.tolist(), y.dtype, y.shape, y.device) == (before, x.dtype, x.shape, x.device)
             if y.size:
-                y[...] = y[...] * 0
+                y[...] = xp.zeros_like(y)
                 assert x.tolist() == before
         if x.size:
             y = copy.copy(x)
-            x[...] = x[...] * 0
+            x[...] = xp.zeros_like(x)
             assert y.tolist() == before
 
 

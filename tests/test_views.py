@@ -57,7 +57,11 @@ def factored(draw, n):
 
 def view(draw, a, i):
     """Return a line that appends a view of `a`, array number `i`."""
-    kind = draw(st.sampled_from("reshape permute slice flip expand squeeze unstack moveaxis broadcast".split()))
+    kind = draw(
+        st.sampled_from(
+            "reshape permute slice flip expand squeeze unstack moveaxis broadcast".split()
+        )
+    )
     if kind == "reshape":
         made = f"lib.reshape(xs[{i}], {factored(draw, a.size)})"
     elif kind == "permute":
@@ -69,7 +73,11 @@ def view(draw, a, i):
     elif kind == "squeeze":
         made = f"lib.squeeze(xs[{i}], axis={tuple(k for k, n in enumerate(a.shape) if n == 1)})"
     elif kind == "unstack" and a.ndim and a.shape[0]:
-        return f"xs.extend(x[...] for x in lib.unstack(xs[{i}]))" if a.ndim > 1 else f"xs.append(xs[{i}][0, ...])"
+        return (
+            f"xs.extend(x[...] for x in lib.unstack(xs[{i}]))"
+            if a.ndim > 1
+            else f"xs.append(xs[{i}][0, ...])"
+        )
     elif kind == "moveaxis" and a.ndim:
         made = f"lib.moveaxis(xs[{i}], {axis_of(draw, a.shape)}, {axis_of(draw, a.shape)})"
     elif kind == "broadcast":
@@ -96,7 +104,11 @@ def write(draw, arrays, i):
     if kind == "array":
         key = draw(keys(a.shape))
         others = [j for j, b in enumerate(arrays) if fits(b, a[key].shape)]
-        return f"xs[{i}][{key}] = xs[{draw(st.sampled_from(others))}]" if others else f"xs[{i}][{key}] = {number}"
+        return (
+            f"xs[{i}][{key}] = xs[{draw(st.sampled_from(others))}]"
+            if others
+            else f"xs[{i}][{key}] = {number}"
+        )
     if kind == "add":
         return f"xs[{i}] += {number} * xs[{j}]"
     if kind == "multiply":
@@ -131,7 +143,9 @@ class Program:
         self.used += [(len(self.lines), i) for i in range(len(arrays))]
 
     def __repr__(self):
-        return "\n".join(["", f"x of shape {self.x.shape}, seed {self.seed}", *self.lines, f"used: {self.used}"])
+        return "\n".join(
+            ["", f"x of shape {self.x.shape}, seed {self.seed}", *self.lines, f"used: {self.used}"]
+        )
 
     def run_line(self, line, lib, arrays):
         """Run a new line. A new array of NumPy's is made C-ordered: then its reshapes are views as ours are."""
@@ -146,7 +160,9 @@ class Program:
         names = run_names(lib, arrays)
         for n in range(len(self.lines) + 1):
             for i in [i for when, i in self.used if when == n]:
-                total = total + lib.sum(arrays[i] * arrays[i] * (0.3 + 0.1 * i)) + lib.sum(arrays[i])
+                total = (
+                    total + lib.sum(arrays[i] * arrays[i] * (0.3 + 0.1 * i)) + lib.sum(arrays[i])
+                )
             if n < len(self.lines):
                 exec(self.lines[n], names)
                 look(n, arrays)
@@ -172,7 +188,9 @@ def programs(draw, length=10):
 def compare(xp, program, x, looks):
     """Compare with NumPy at the end, and after the lines `looks`."""
     copies = {}
-    _, expected = program.run(np, program.x, lambda n, arrays: copies.setdefault(n, [a.copy() for a in arrays]))
+    _, expected = program.run(
+        np, program.x, lambda n, arrays: copies.setdefault(n, [a.copy() for a in arrays])
+    )
 
     def look(n, arrays):
         if n in looks:

@@ -63,7 +63,19 @@ _LAZY = {
     "manual_seed": ("tinyxp.random", "manual_seed"),
     **{
         name: (f"tinyxp.{name}", None)
-        for name in ("autograd", "data", "func", "io", "models", "nn", "optim", "random", "special", "testing", "training")
+        for name in (
+            "autograd",
+            "data",
+            "func",
+            "io",
+            "models",
+            "nn",
+            "optim",
+            "random",
+            "special",
+            "testing",
+            "training",
+        )
     },
 }
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 Array = Any  # an array of a backend's library
 
-TENSORS: set[type] = set()  # Tensor and its subclasses: one look-up decides whether a value is a Tensor
+TENSORS: set[type] = (
+    set()
+)  # Tensor and its subclasses: one look-up decides whether a value is a Tensor
 
 
 class _Mode(threading.local):
@@ -105,7 +107,7 @@ class Leaf:
     def __init__(self, aval: Aval, device: Device) -> None:
         self.aval, self.device = aval, device
         self.grad: Tensor | None = None
-        self.extra: dict[str, Any] | None = None  # hooks
+        self.extra: dict[Any, Any] | None = None  # hooks
 
 
 class Node:
@@ -132,16 +134,38 @@ class Node:
     """
 
     __slots__ = (
-        "args", "aux", "aval", "checks", "device", "extra", "indices", "kwargs", "nout", "op", "out",
-        "parents", "__weakref__",
+        "__weakref__",
+        "args",
+        "aux",
+        "aval",
+        "checks",
+        "device",
+        "extra",
+        "indices",
+        "kwargs",
+        "nout",
+        "op",
+        "out",
+        "parents",
     )  # fmt: skip
 
-    args: tuple[Any, ...] | None
+    op: Any  # the Op, which stands above this module
+    args: Any  # a tuple; None once freed; a Recompute in a checkpoint
+    kwargs: dict[str, Any]
+    out: Any
+    aux: tuple[Any, ...]
+    parents: tuple[Node | Leaf | None, ...]
+    indices: tuple[int, ...]
+    aval: Any  # an Aval, or a tuple of them
+    nout: int
+    checks: tuple[tuple[Tensor, int], ...]
+    device: Device
+    extra: dict[Any, Any] | None
 
     @property
     def name(self) -> str:
         """The name of the operation."""
-        return self.op.name
+        return str(self.op.name)
 
     def __repr__(self) -> str:
         return f"<{self.op.name} backward>"
@@ -222,11 +246,24 @@ class Group:
                 other._version += 1
 
 
-class Tensor:
+if TYPE_CHECKING:
+    from tinyxp.tensor import Face
+else:
+    Face = object  # `tinyxp.tensor` stands above the operations and attaches its members itself
+
+
+class Tensor(Face):
     """An array that can record what is done to it; see `tinyxp.tensor` for its methods."""
 
     __slots__ = (
-        "_alias", "_device", "_index", "_node", "_raw", "_shared", "_version", "__weakref__",
+        "__weakref__",
+        "_alias",
+        "_device",
+        "_index",
+        "_node",
+        "_raw",
+        "_shared",
+        "_version",
     )  # fmt: skip
 
     _raw: Array
@@ -249,7 +286,7 @@ _new_alias = Alias.__new__
 
 def wrap(raw: Array, device: Device) -> Tensor:
     """Return a Tensor around a library's array, outside the graph."""
-    t = _new(Tensor)
+    t: Tensor = _new(Tensor)
     t._raw = raw
     t._device = device
     t._node = None
@@ -325,7 +362,7 @@ def detached(t: Tensor) -> Tensor:
     if alias is None:
         alias = Group()
         alias.add(t)
-    alias.add(out)
+    alias.add(out)  # type: ignore[union-attr]  # an Alias has returned
     return out
 
 
@@ -342,12 +379,11 @@ def own(root: Tensor) -> None:
 
 def written(t: Tensor) -> None:
     """Say that the array of `t` was written in place: views follow, old graphs refuse."""
-    alias = t._alias
-    root = alias.root if type(alias) is Alias else t
+    root = root_of(t)
     root._version += 1
-    if root is not t:
+    if root is not t and type(t._alias) is Alias:
         t._version += 1
-        alias.version = root._version  # type: ignore[union-attr] - a view: its alias is an Alias
+        t._alias.version = root._version
     if type(root._alias) is Group:
         root._alias.push(root)
 
@@ -362,7 +398,9 @@ def set_leaf(t: Tensor) -> None:
             f"only floating Tensors can require grad; got dtype {d}; convert it with x.to('float32') first"
         )
     if type(t._alias) is Alias:
-        t._alias.recorded = False  # a leaf of its own: later writes to the base change only its values
+        t._alias.recorded = (
+            False  # a leaf of its own: later writes to the base change only its values
+        )
     t._node = Leaf(Aval(tuple(t._raw.shape), t._raw.dtype, t._device.native), t._device)
     t._index = 0
 

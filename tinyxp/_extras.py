@@ -209,6 +209,11 @@ class Defaults:
         -------
         array, shape (..., size, ...)
             In the dtype of `values`.
+
+        Raises
+        ------
+        IndexError
+            If an index is out of range, unless the host would have to wait for the device to see it.
         """
         xp = self.xp
         if dtypes.of(values.dtype).itemsize == 2 and dtypes.of(values.dtype).kind == "f":  # noqa: PLR2004
@@ -260,6 +265,8 @@ def _segment_sum(xp: Any, values: Array, indices: Array, size: int) -> Array:
     cells = xp.arange(size, dtype=where.dtype, device=where.device)
     first = xp.searchsorted(where, cells, side="left")
     counts = xp.searchsorted(where, cells, side="right") - first
+    if int(xp.sum(counts)) != n:
+        raise IndexError(f"segment_sum expects indices in [{-size}, {size}); some are outside")
     step, longest = 1, int(xp.max(counts))
     while step < longest:
         same = xp.expand_dims(where[step:] == where[:-step], axis=-1)

@@ -70,7 +70,9 @@ class Defaults:
 
         def on_host(*args: Any) -> Array:
             first = next(a for a in args if isinstance(a, self.array_type))
-            out = function(*(self.to_numpy(a) if isinstance(a, self.array_type) else a for a in args))
+            out = function(
+                *(self.to_numpy(a) if isinstance(a, self.array_type) else a for a in args)
+            )
             device = self.device(self.device_of(first))
             return self.from_buffer(
                 host.to_buffer(out), dtypes.of(out.dtype), tuple(out.shape), device

@@ -105,7 +105,9 @@ class Defaults:
         d, xp = len(sizes), self.xp
         kind = dtypes.of(windows.dtype)
         if kind.kind == "f" and kind.itemsize == 2:  # noqa: PLR2004 - half precision, summed in float32
-            wide = self.fold(xp.astype(windows, xp.float32), lengths, sizes, stride=stride, dilation=dilation)
+            wide = self.fold(
+                xp.astype(windows, xp.float32), lengths, sizes, stride=stride, dilation=dilation
+            )
             return xp.astype(wide, windows.dtype)
         lead = tuple(windows.shape[: windows.ndim - 2])
         counts = list(map(window_count, lengths, sizes, stride, dilation))

@@ -174,7 +174,12 @@ class Backend(
         return self.devices()[0]
 
     def asarray(
-        self, obj: Any, *, dtype: DType | None = None, device: Device | None = None, copy: bool | None = None
+        self,
+        obj: Any,
+        *,
+        dtype: DType | None = None,
+        device: Device | None = None,
+        copy: bool | None = None,
     ) -> Array:
         """Turn a number, nested sequence, buffer or array of this library into an array."""
         return self.library.asarray(
@@ -184,7 +189,9 @@ class Backend(
             copy=copy,
         )
 
-    def from_buffer(self, buffer: memoryview, dtype: DType, shape: tuple[int, ...], device: Device) -> Array:
+    def from_buffer(
+        self, buffer: memoryview, dtype: DType, shape: tuple[int, ...], device: Device
+    ) -> Array:
         """Make an array of the bytes of `buffer`, which may be shared (and then stays read-only)."""
         raise NotImplementedError(f"{type(self).__name__} must define `from_buffer`")
 
@@ -202,7 +209,9 @@ class Backend(
         d = dtypes.of(x.dtype)
         return host.from_buffer(self.to_buffer(x), d, tuple(x.shape), host.device())
 
-    def receive(self, x: Array, dtype: DType, shape: tuple[int, ...], source: Device, target: Device) -> Array:
+    def receive(
+        self, x: Array, dtype: DType, shape: tuple[int, ...], source: Device, target: Device
+    ) -> Array:
         """Return `x`, an array on the device `source` of any backend, as a new array on our `target`."""
         return self.copy(self.from_buffer(source.backend.to_buffer(x), dtype, shape, target))
 
@@ -376,7 +385,9 @@ HOST = "numpy"  # the backend through which files, plots and lists are reached
 AUTO = ("cuda", "cpu")  # what "auto" tries, in this order
 
 _default: Device | None = None
-_context: contextvars.ContextVar[Device | None] = contextvars.ContextVar("tinyxp_device", default=None)
+_context: contextvars.ContextVar[Device | None] = contextvars.ContextVar(
+    "tinyxp_device", default=None
+)
 _by_string: dict[str, Device] = {}
 
 

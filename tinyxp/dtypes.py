@@ -157,7 +157,9 @@ def of(native: Any) -> DType:
 
 # ---------------------------------------------------------------- the default floating dtype
 _default = type_names["float32"]
-_context: contextvars.ContextVar[DType | None] = contextvars.ContextVar("tinyxp_dtype", default=None)
+_context: contextvars.ContextVar[DType | None] = contextvars.ContextVar(
+    "tinyxp_dtype", default=None
+)
 
 
 def _floating(spec: DTypeLike) -> DType:

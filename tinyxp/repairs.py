@@ -54,11 +54,11 @@ def _expm1(xp: Any, library: Callable[..., Array], x: Array, /) -> Array:
         return out
     a, b = xp.real(x), xp.imag(x)
     for negative, zero in ((False, 0.0), (True, -0.0)):
-        on_axis = (b == 0) & (xp.signbit(b) == negative)
+        half = xp.signbit(b) == negative
         for mask, value in ((a == 0, 0.0), (a == inf, inf), (xp.isnan(a), nan)):
-            out = _set(xp, out, on_axis & mask, complex(value, zero))
-    out = _set(xp, out, (a == inf) & ~xp.isfinite(b), complex(inf, nan))
-    return _set(xp, out, (a == -inf) & ~xp.isfinite(b), complex(-1.0, 0.0))
+            out = _set(xp, out, (b == 0) & half & mask, complex(value, zero))
+        out = _set(xp, out, (a == -inf) & ~xp.isfinite(b) & half, complex(-1.0, zero))
+    return _set(xp, out, (a == inf) & ~xp.isfinite(b), complex(inf, nan))
 
 
 def _sign(xp: Any, library: Callable[..., Array], x: Array, /) -> Array:
@@ -81,8 +81,13 @@ def _tanh(xp: Any, library: Callable[..., Array], x: Array, /) -> Array:
 
 def _can_cast(xp: Any, _library: Callable[..., bool], from_: Any, to: Any, /) -> bool:  # noqa: ARG001
     """Answer by the standard's promotion table, which never loses a value."""
-    source = dtypes.of(from_.dtype) if hasattr(from_, "dtype") else dtypes.dtype(from_)
     target = dtypes.dtype(to)
+    try:
+        source = dtypes.dtype(from_)
+    except DTypeError:
+        if not hasattr(from_, "dtype"):
+            raise
+        source = dtypes.of(from_.dtype)
     try:
         return dtypes.promote(source, target) is target
     except DTypeError:

@@ -229,6 +229,8 @@ class TorchBackend(Backend):
         half = values.dtype in (self.torch.float16, self.torch.bfloat16)  # summed in float32
         if half or values.device.type != "cpu":  # where index_add_ has no fixed order
             return super().segment_sum(values, indices, size, axis=axis)
+        if len(indices) and (int(indices.min()) < -size or int(indices.max()) >= size):
+            raise IndexError(f"segment_sum expects indices in [{-size}, {size}); some are outside")
         shape = list(values.shape)
         shape[axis] = size
         out = self.torch.zeros(shape, dtype=values.dtype)

@@ -84,7 +84,7 @@ class Recompute:
         self.names = [n.name for n in nodes]
         self.nodes = [weakref.ref(n) for n in nodes]
         for node in nodes:
-            node.args, node.out, node.aux = self, None, ()  # type: ignore[assignment]
+            node.args, node.out, node.aux = self, None, ()
 
     def restore(self) -> None:
         """Run the function again, and give its saved arrays to the nodes of the first run."""
@@ -95,7 +95,9 @@ class Recompute:
             if old is not None:
                 old.args, old.out, old.aux = new.args, new.out, new.aux
                 old.checks += tuple(self.checks)
-        for inner in {n.args for n in again if type(n.args) is Recompute}:  # a checkpoint in the function
+        for inner in {
+            n.args for n in again if type(n.args) is Recompute
+        }:  # a checkpoint in the function
             inner.nodes = [first[n] for n in (ref() for ref in inner.nodes) if n is not None]
         self.nodes = []
 

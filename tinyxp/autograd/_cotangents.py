@@ -27,7 +27,10 @@ def fit(xp: Any, g: Any, aval: Aval) -> tuple[Any, bool]:
     shape, made = aval.shape, False
     if tuple(g.shape) != tuple(shape):
         extra = len(g.shape) - len(shape)
-        axes = (*range(extra), *(i + extra for i, s in enumerate(shape) if s == 1 != g.shape[i + extra]))
+        axes = (
+            *range(extra),
+            *(i + extra for i, s in enumerate(shape) if s == 1 != g.shape[i + extra]),
+        )
         if axes:
             g, made = xp.sum(g, axis=axes, keepdims=True), True
         g = xp.reshape(g, tuple(shape))
@@ -45,7 +48,8 @@ def raw_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
     g = gs[0] if node.nout == 1 else _complete(node, gs)
     if op.joint is not None:
         needs = tuple(p is not None for p in node.parents)
-        return op.joint(node, g, needs)
+        results: Sequence[Any] = op.joint(node, g, needs)
+        return results
     if op.custom is not None:
         gs = [wrap(x, node.device) for x in (g if node.nout > 1 else [g])]
         results = op.custom(node, gs, tuple(p is not None for p in node.parents))
@@ -108,12 +112,16 @@ def taped_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
             for g, a in zip(gs, node.aval, strict=True)
         ]
     if op.custom is not None:
-        return op.custom(node, gs, tuple(p is not None for p in node.parents))
+        results: Sequence[Any] = op.custom(node, gs, tuple(p is not None for p in node.parents))
+        return results
     g = gs[0] if node.nout == 1 else gs
     args = tuple(
         _lift(a, p, i, device)
         for a, p, i in zip(
-            node.args, _padded(node.parents, len(node.args), None), _padded(node.indices, len(node.args), 0), strict=True
+            node.args,
+            _padded(node.parents, len(node.args), None),
+            _padded(node.indices, len(node.args), 0),
+            strict=True,
         )
     )
     if op.joint is not None:
@@ -152,7 +160,9 @@ def _rederive(node: Node, g: Any, args: tuple[Any, ...]) -> Sequence[Any]:
     leaves = [stand_in(t) for t in inputs]
     swap = dict(zip(map(id, inputs), leaves, strict=True))
     out = _dispatch.composite(node.op.name)(*(swap.get(id(a), a) for a in args), **node.kwargs)
-    found = iter(backward([out], [g], inputs=leaves, create_graph=True, accumulate=False, stop=True))
+    found = iter(
+        backward([out], [g], inputs=leaves, create_graph=True, accumulate=False, stop=True)
+    )
     return [None if p is None else next(found) for p in node.parents]
 
 

@@ -161,10 +161,15 @@ def _check(name: str, node: Node, found: Sequence[Any]) -> None:
         if r is None or p is None:
             continue
         if type(r) not in TENSORS:
-            raise GraphError(f"{name}.backward must return Tensors or None; got {type(r).__name__} for argument {i}")
-        want = (p.aval if p.nout == 1 else p.aval[index]).shape
+            raise GraphError(
+                f"{name}.backward must return Tensors or None; got {type(r).__name__} for argument {i}"
+            )
+        aval: Any = p.aval
+        want = (aval if p.nout == 1 else aval[index]).shape
         have = r.shape
-        if len(have) < len(want) or any(n not in (1, m) for n, m in zip(want[::-1], have[::-1], strict=False)):
+        if len(have) < len(want) or any(
+            n not in (1, m) for n, m in zip(want[::-1], have[::-1], strict=False)
+        ):
             raise ShapeError(
                 f"{name}.backward must return a cotangent of the shape of argument {i}, {want}; got {have}"
             )

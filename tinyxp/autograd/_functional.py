@@ -31,16 +31,24 @@ class _Inputs:
         self.tree = _tree.rebuilt(tree, iter(self.leaves))
 
     def grads(
-        self, outputs: Sequence[Tensor], cotangents: Sequence[Tensor | None], *, record: bool = False
+        self,
+        outputs: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        *,
+        record: bool = False,
     ) -> list[Tensor]:
         """Return the gradients, zero where the outputs do not depend on an input."""
-        pairs = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if fresh(o)._node is not None]
+        pairs = [
+            (o, c) for o, c in zip(outputs, cotangents, strict=True) if fresh(o)._node is not None
+        ]
         create = record or self.outer or self._others([o for o, _ in pairs])
         found = _graph.backward(
             [o for o, _ in pairs], [c for _, c in pairs], inputs=self.leaves,
             create_graph=create, retain_graph=True, accumulate=False, stop=True,
         )  # fmt: skip
-        return [ops.zeros_like(t) if g is None else g for g, t in zip(found, self.leaves, strict=True)]
+        return [
+            ops.zeros_like(t) if g is None else g for g, t in zip(found, self.leaves, strict=True)
+        ]
 
     def _others(self, outputs: Sequence[Tensor]) -> bool:
         """Whether the outputs also depend on something outside that requires grad."""
@@ -54,7 +62,7 @@ class _Inputs:
 def _stand_in(t: Tensor) -> Tensor:
     """Return a Tensor of the same value, which later writes to `t` do not change."""
     if t._node is not None and MODE.grad:
-        return ops.positive(t)  # type: ignore[no-any-return]
+        return ops.positive(t)
     held: list[Any] = []
     save_mark(fresh(t), held)
     if held:  # a parameter: writes are noticed
@@ -75,7 +83,11 @@ def _chosen(args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> Tree:
 
 def _filled(args: tuple[Any, ...], argnums: int | tuple[int, ...], chosen: Tree) -> list[Any]:
     new = list(args)
-    for i, value in zip((argnums,), (chosen,), strict=True) if isinstance(argnums, int) else zip(argnums, chosen, strict=True):
+    for i, value in (
+        zip((argnums,), (chosen,), strict=True)
+        if isinstance(argnums, int)
+        else zip(argnums, chosen, strict=True)
+    ):
         new[i] = value
     return new
 
@@ -93,7 +105,10 @@ def _ended(tree: Tree, *, keep: bool) -> Tree:
     """Return a result outside the inner graph, unless an outer one needs it."""
     if keep:
         return tree
-    return _tree.rebuilt(tree, iter([t.detach() if t._node is not None else t for t in map(fresh, _tree.leaves(tree))]))
+    return _tree.rebuilt(
+        tree,
+        iter([t.detach() if t._node is not None else t for t in map(fresh, _tree.leaves(tree))]),
+    )
 
 
 def value_and_grad(
@@ -188,9 +203,13 @@ def vjp(f: Function, *primals: Tree) -> tuple[Tree, Callable[..., tuple[Tree, ..
     def vjp_fn(cotangent: Tree) -> tuple[Tree, ...]:
         outs, cs = _tree.leaves(out), _tree.leaves(cotangent)
         if len(outs) != len(cs):
-            raise ShapeError(f"the cotangent must have the structure of the result: {len(outs)} Tensors; got {len(cs)}")
+            raise ShapeError(
+                f"the cotangent must have the structure of the result: {len(outs)} Tensors; got {len(cs)}"
+            )
         recorded = MODE.grad and any(fresh(c)._node is not None for c in cs)
-        found: tuple[Tree, ...] = _tree.rebuilt(primals, iter(inputs.grads(outs, cs, record=recorded)))
+        found: tuple[Tree, ...] = _tree.rebuilt(
+            primals, iter(inputs.grads(outs, cs, record=recorded))
+        )
         return found
 
     return _ended(out, keep=inputs.outer or inputs._others(_tracked(out))), vjp_fn
@@ -228,7 +247,9 @@ def jvp(f: Function, primals: Sequence[Tree], tangents: Sequence[Tree]) -> tuple
     with grad_mode(True):  # noqa: FBT003
         out = f(*inputs.tree)
         outs = _tree.leaves(out)
-        dummies = [ops.ones_like(o).requires_grad_() if fresh(o)._node is not None else None for o in outs]
+        dummies = [
+            ops.ones_like(o).requires_grad_() if fresh(o)._node is not None else None for o in outs
+        ]
         gs = inputs.grads(outs, dummies, record=True)
     wanted = [d for d in dummies if d is not None]
     outer = inputs.outer or any(fresh(t)._node is not None for t in ts)
@@ -284,7 +305,9 @@ def jacrev(f: Function, argnums: int | tuple[int, ...] = 0) -> Callable[..., Any
         chosen = _chosen(args, argnums)
         out, pull = vjp(lambda part: f(*_filled(args, argnums, part), **kwargs), chosen)
         if type(out) not in TENSORS:
-            raise ShapeError(f"jacrev expects a function that returns one Tensor; got {type(out).__name__}")
+            raise ShapeError(
+                f"jacrev expects a function that returns one Tensor; got {type(out).__name__}"
+            )
         rows = [_tree.leaves(pull(e)[0]) for e in _basis(out)]
         shapes = [(*out.shape, *t.shape) for t in _tree.leaves(chosen)]
         columns = zip(*rows, strict=True) if rows else [()] * len(shapes)

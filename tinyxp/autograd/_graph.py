@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-def order_of(
-    roots: Iterable[Node | Leaf], ends: Iterable[Node | Leaf] = ()
-) -> list[Node | Leaf]:
+def order_of(roots: Iterable[Node | Leaf], ends: Iterable[Node | Leaf] = ()) -> list[Node | Leaf]:
     """Return the graph between `roots` and `ends`, every node after the nodes it came from."""
     order: list[Node | Leaf] = list(ends)
     seen: set[Node | Leaf] = set(order)
@@ -186,9 +184,11 @@ class _Walk:
             if g is not None and node.extra is not None:
                 g, owned = self._hooks(node, i, g, owned=owned)
             if g is not None and (node, i) in targets:
-                found[node, i] = self._grad(node, g, owned=owned and (self.taped or type(node) is Leaf))
+                found[node, i] = self._grad(
+                    node, g, owned=owned and (self.taped or type(node) is Leaf)
+                )
             gs.append(g)
-        if type(node) is Leaf:
+        if isinstance(node, Leaf):
             if accumulate and gs[0] is not None and (self.wanted is None or node in self.wanted):
                 self._collect(node, gs[0], owned=owned)
             return
@@ -232,12 +232,14 @@ class _Walk:
     def _pass_on(self, node: Node, gs: list[Any]) -> None:
         if node.args is None:
             raise GraphError(BACKWARD_TWICE)
-        while type(node.args) is not tuple:  # a checkpoint, perhaps in another
+        while not isinstance(node.args, tuple):  # a checkpoint, perhaps in another
             node.args.restore()
         for t, version in node.checks:
             if t._version != version:
                 raise GraphError(
-                    SAVED_MODIFIED.format(what=f"a parameter of shape {tuple(t._raw.shape)}, saved by {node.name}")
+                    SAVED_MODIFIED.format(
+                        what=f"a parameter of shape {tuple(t._raw.shape)}, saved by {node.name}"
+                    )
                 )
         results = taped_cotangents(node, gs) if self.taped else raw_cotangents(node, gs)
         fresh_ones = not node.op.passes and node.op.custom is None

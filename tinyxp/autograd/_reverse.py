@@ -64,19 +64,27 @@ def grad(
     outs, ins = _listed(outputs), _listed(inputs)
     seeds = [None] * len(outs) if grad_outputs is None else _listed(grad_outputs)
     if len(seeds) != len(outs):
-        raise ValueError(f"grad expects one cotangent for each of {len(outs)} outputs; got {len(seeds)}")
+        raise ValueError(
+            f"grad expects one cotangent for each of {len(outs)} outputs; got {len(seeds)}"
+        )
     for i, t in enumerate(ins):
         if fresh(t)._node is None:
-            raise GraphError(f"grad: input {i} does not require grad; call requires_grad_() on it before it is used")
+            raise GraphError(
+                f"grad: input {i} does not require grad; call requires_grad_() on it before it is used"
+            )
     if all(fresh(o)._node is None for o in outs):
         if allow_unused:
             return (None,) * len(ins)
-        raise GraphError("grad: no output requires grad; was it computed under no_grad, or from other Tensors?")
+        raise GraphError(
+            "grad: no output requires grad; was it computed under no_grad, or from other Tensors?"
+        )
     keep = create_graph if retain_graph is None else retain_graph
     found = _graph.backward(
         outs, seeds, inputs=ins, retain_graph=keep, create_graph=create_graph, accumulate=False
     )
     for i, g in enumerate(found):
         if g is None and not allow_unused:
-            raise GraphError(f"grad: the outputs do not depend on input {i}; allow_unused=True gives None for it")
+            raise GraphError(
+                f"grad: the outputs do not depend on input {i}; allow_unused=True gives None for it"
+            )
     return tuple(found)

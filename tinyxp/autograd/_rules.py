@@ -52,9 +52,7 @@ def is_complex(x: Any) -> bool:
 
 # ================================================================ elementwise
 define("add", *[lambda xp, g, _out, _x, _y: g] * 2, passes=True)
-define(
-    "subtract", lambda xp, g, _out, _x, _y: g, lambda xp, g, _out, _x, _y: -g, passes=True
-)
+define("subtract", lambda xp, g, _out, _x, _y: g, lambda xp, g, _out, _x, _y: -g, passes=True)
 define(
     "multiply",
     lambda xp, g, _out, _x, y: g * c(xp, y),
@@ -190,9 +188,7 @@ define(
 )
 define(
     "copysign",
-    lambda xp, g, out, x, _y: xp.where(
-        xp.signbit(_like(xp, x, out)) == xp.signbit(out), g, -g
-    ),
+    lambda xp, g, out, x, _y: xp.where(xp.signbit(_like(xp, x, out)) == xp.signbit(out), g, -g),
     lambda xp, g, _out, _x, _y: xp.zeros_like(g),
 )
 define(
@@ -394,9 +390,7 @@ def _var(
 define("var", _var, guard=False)
 
 
-def _std(
-    xp: Any, g: Any, out: Any, x: Any, *, axis: Any, correction: float, keepdims: bool
-) -> Any:
+def _std(xp: Any, g: Any, out: Any, x: Any, *, axis: Any, correction: float, keepdims: bool) -> Any:
     """Return the cotangent, zero where all elements are equal."""
     d = x - xp.mean(x, axis=axis, keepdims=True)
     zero = out == 0
@@ -422,7 +416,9 @@ define("min", _extremum)
 def _running_product(xp: Any, x: Any) -> Any:
     """Return the product of all elements before each, along the last axis."""
     one = xp.ones_like(xp.getitem(x, (..., slice(0, 1))))
-    return xp.concat([one, xp.cumulative_prod(xp.getitem(x, (..., slice(0, -1))), axis=-1)], axis=-1)
+    return xp.concat(
+        [one, xp.cumulative_prod(xp.getitem(x, (..., slice(0, -1))), axis=-1)], axis=-1
+    )
 
 
 def _prod(xp: Any, g: Any, _out: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
@@ -435,10 +431,15 @@ def _prod(xp: Any, g: Any, _out: Any, x: Any, *, axis: Any, keepdims: bool) -> A
     order = (*rest, *axes)
     moved = xp.permute_dims(x, order)
     lines = xp.reshape(moved, (*(x.shape[a] for a in rest), _count(x, axis)))
-    others = lines if lines.shape[-1] == 0 else _running_product(xp, lines) * xp.flip(
-        _running_product(xp, xp.flip(lines, axis=-1)), axis=-1
+    others = (
+        lines
+        if lines.shape[-1] == 0
+        else _running_product(xp, lines)
+        * xp.flip(_running_product(xp, xp.flip(lines, axis=-1)), axis=-1)
     )
-    back = xp.permute_dims(xp.reshape(others, moved.shape), tuple(order.index(a) for a in range(ndim)))
+    back = xp.permute_dims(
+        xp.reshape(others, moved.shape), tuple(order.index(a) for a in range(ndim))
+    )
     return _spread(xp, g, x, axis, keepdims=keepdims) * c(xp, back)
 
 
@@ -449,7 +450,9 @@ def _drop_initial(xp: Any, g: Any, axis: int, *, include_initial: bool) -> Any:
     return xp.getitem(g, (slice(None),) * axis + (slice(1, None),)) if include_initial else g
 
 
-def _cumulative_sum(xp: Any, g: Any, _out: Any, _x: Any, *, axis: int, include_initial: bool) -> Any:
+def _cumulative_sum(
+    xp: Any, g: Any, _out: Any, _x: Any, *, axis: int, include_initial: bool
+) -> Any:
     g = xp.flip(_drop_initial(xp, g, axis, include_initial=include_initial), axis=axis)
     return xp.flip(xp.cumulative_sum(g, axis=axis), axis=axis)
 

@@ -59,7 +59,11 @@ def _over_x(xp: Any, out: Any, x: Any, sign: float) -> Any:
     """Return J1(x) / x or, for sign 1, I1(x) / x, of which `out` is the numerator (DLMF 10.2.2, 10.25.2)."""
     terms = [sign**k / (2 * 4**k * math.factorial(k) * math.factorial(k + 1)) for k in range(7)]
     return near_zero(
-        xp, x, 0.3, lambda x: _polynomial(terms, x * x), lambda x, small: _unless(xp, small, out) / x
+        xp,
+        x,
+        0.3,
+        lambda x: _polynomial(terms, x * x),
+        lambda x, small: _unless(xp, small, out) / x,
     )
 
 
@@ -71,7 +75,11 @@ def exprel_slope(xp: Any, x: Any) -> Any:
     """Return the derivative of (exp(x) - 1) / x, which is (exp(x) (x - 1) + 1) / x²."""
     terms = [(n + 1) / math.factorial(n + 2) for n in range(17)]
     return near_zero(
-        xp, x, 0.5, lambda x: _polynomial(terms, x), lambda x, _: (xp.exp(x) * (x - 1) + 1) / (x * x)
+        xp,
+        x,
+        0.5,
+        lambda x: _polynomial(terms, x),
+        lambda x, _: (xp.exp(x) * (x - 1) + 1) / (x * x),
     )
 
 
@@ -79,7 +87,11 @@ def _log1p_slope(xp: Any, x: Any) -> Any:
     """Return the derivative of log(1 + x) / x."""
     terms = [(-1) ** (n + 1) * (n + 1) / (n + 2) for n in range(20)]
     return near_zero(
-        xp, x, 0.1, lambda x: _polynomial(terms, x), lambda x, _: (1 / (1 + x) - xp.log1p(x) / x) / x
+        xp,
+        x,
+        0.1,
+        lambda x: _polynomial(terms, x),
+        lambda x, _: (1 / (1 + x) - xp.log1p(x) / x) / x,
     )
 
 
@@ -87,7 +99,9 @@ def _log_power(xp: Any, exponent: Any, x: Any, log: Callable[[Any], Any], zero: 
     """Return ``exponent * log(x)`` where `zero` says that the logarithm is -inf: 0 if the exponent is 0."""
     finite = exponent * log(xp.where(zero, xp.ones_like(x) / 2, x))
     infinite = xp.full_like(finite, math.inf)
-    at_zero = xp.where(exponent > 0, -infinite, xp.where(exponent < 0, infinite, xp.zeros_like(finite)))
+    at_zero = xp.where(
+        exponent > 0, -infinite, xp.where(exponent < 0, infinite, xp.zeros_like(finite))
+    )
     return xp.where(zero, at_zero, finite)
 
 
@@ -113,7 +127,7 @@ define("special.logit", lambda xp, g, _out, x: g / (x * (1 - x)), guard=True)
 define("special.log_expit", lambda xp, g, out, _x: -g * xp.expm1(out))
 define("special.exp2", lambda xp, g, out, _x: g * out * math.log(2), guard=True)
 define("special.exp10", lambda xp, g, out, _x: g * out * math.log(10), guard=True)
-define("special.cbrt", lambda xp, g, out, x: g * out / (3 * x), guard=True)
+define("special.cbrt", lambda xp, g, out, _x: g / (3 * out * out), guard=True)
 define("special.sindg", lambda xp, g, _out, x: g * DEGREE * xp.special.cosdg(x))
 define("special.cosdg", lambda xp, g, _out, x: -g * DEGREE * xp.special.sindg(x))
 define("special.tandg", lambda xp, g, out, _x: g * DEGREE * (1 + out * out), guard=True)
@@ -190,20 +204,19 @@ define(
 )
 
 
-def _logsumexp(
-    xp: Any, g: Any, out: Any, x: Any, *, axis: Any, keepdims: bool
-) -> Any:
-    """Return g softmax(x): 0 where all elements are -inf, and shared among those that are inf."""
+def _logsumexp(xp: Any, g: Any, out: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    """Return g softmax(x): 0 where all elements are -inf, and shared among those that are inf.
+
+    The exponentials are divided by their sum once more, because `out` is rounded.
+    """
     g, out = (_spread(xp, v, x, axis, keepdims=keepdims) for v in (g, out))
-    top = (x == out) & (out > 0) & ~xp.isfinite(out)
     none = (out < 0) & ~xp.isfinite(out)
-    share = xp.exp(xp.where(top | none, xp.zeros_like(x), x - _unless(xp, none, out)))
-    shares = xp.astype(top, g.dtype)
-    count = xp.sum(shares, axis=_axes(axis, len(x.shape)), keepdims=True)
-    return g * _unless(xp, none, share) / xp.where(count > 1, count, xp.ones_like(count))
+    share = xp.exp(xp.where((x == out) | none, xp.zeros_like(x), x - out))
+    total = xp.sum(share, axis=_axes(axis, len(x.shape)), keepdims=True)
+    return _unless(xp, none, g * share / total)
 
 
-define("special.logsumexp", _logsumexp)
+define("special.logsumexp", _logsumexp, guard=True)
 
 # ================================================================ error functions, the normal distribution
 define("special.erfc", lambda xp, g, _out, x: -g * (2 / ROOT_PI) * xp.exp(-x * x))
@@ -268,9 +281,7 @@ define(
 define(
     "special.binom",
     lambda xp, g, out, n, k: g * out * (xp.special.digamma(n + 1) - xp.special.digamma(n - k + 1)),
-    lambda xp, g, out, n, k: g
-    * out
-    * (xp.special.digamma(n - k + 1) - xp.special.digamma(k + 1)),
+    lambda xp, g, out, n, k: g * out * (xp.special.digamma(n - k + 1) - xp.special.digamma(k + 1)),
     guard=True,
 )
 define(

@@ -86,7 +86,8 @@ class Sampler:
         last = tinyxp.sum(
             (steps < total).to("int64"), axis=-1
         )  # rounding may put the place at the end
-        return tinyxp.minimum(below, last)
+        token: Tensor = tinyxp.minimum(below, last)
+        return token
 
     def weights(self, logits: Tensor) -> Tensor:
         """Return unnormalised float64 probabilities, 0 for tokens that are out of question."""
@@ -95,7 +96,7 @@ class Sampler:
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             order = tinyxp.sort(scaled, axis=-1, descending=True)
             scaled = tinyxp.where(scaled < order[:, self.top_k - 1 : self.top_k], -math.inf, scaled)
-        weights = tinyxp.exp(scaled)
+        weights: Tensor = tinyxp.exp(scaled)
         if self.top_p is None or self.top_p == 1:
             return weights
         return _nucleus(weights, self.top_p)

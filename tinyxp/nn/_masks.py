@@ -117,7 +117,8 @@ def _integers_as_bool(mask: Tensor) -> Tensor:
             f"an attention mask of {mask.dtype} holds only 0 (hidden) and 1 (visible); got other values. "
             "To add a mask to the scores make it floating: mask.to('float32')"
         )
-    return mask == 1
+    visible: Tensor = mask == 1
+    return visible
 
 
 def _zero_one_as_additive(mask: Tensor) -> Tensor:

@@ -83,4 +83,5 @@ class TransformerBlock(Module):
     ) -> Tensor:
         """Map `x` of shape (batch, T, embed_dim) to the same; see `MultiHeadAttention.forward`."""
         x = x + self.attention(self.ln1(x), mask, is_causal=is_causal, cache=cache)
-        return x + self.mlp(self.ln2(x))
+        y: Tensor = x + self.mlp(self.ln2(x))
+        return y

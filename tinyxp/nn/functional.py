@@ -141,12 +141,14 @@ def relu(x: Tensor) -> Tensor:
 
 def sigmoid(x: Tensor) -> Tensor:
     """Compute ``1 / (1 + exp(-x))``, without overflow."""
-    return 0.5 + 0.5 * tinyxp.tanh(0.5 * x)
+    y: Tensor = 0.5 + 0.5 * tinyxp.tanh(0.5 * x)
+    return y
 
 
 def tanh(x: Tensor) -> Tensor:
     """Compute the hyperbolic tangent."""
-    return tinyxp.tanh(x)
+    y: Tensor = tinyxp.tanh(x)
+    return y
 
 
 def silu(x: Tensor) -> Tensor:
@@ -350,4 +352,5 @@ def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
             f"{tuple(target.shape)}"
         )
     difference = prediction - target
-    return tinyxp.sum(difference * difference) / max(math.prod(difference.shape), 1)
+    mean: Tensor = tinyxp.sum(difference * difference) / max(math.prod(difference.shape), 1)
+    return mean

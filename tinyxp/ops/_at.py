@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tinyxp._core import fresh
 from tinyxp.ops import _dispatch
 from tinyxp.ops._creation import arange, asarray
-from tinyxp.ops._elementwise import maximum, minimum, multiply, positive  # type: ignore[attr-defined]
+from tinyxp.ops._elementwise import maximum, minimum, multiply, positive
 from tinyxp.ops._indexing import freeze, getitem, setitem, take, unindex
 from tinyxp.ops._manipulation import broadcast_to, concat, expand_dims, reshape
 from tinyxp.ops._searching import argsort, where
@@ -184,7 +184,7 @@ class Places:
         cells = reshape(arange(math.prod(shape), device=self._x._device), shape)
         places = reshape(getitem(cells, self._key), (-1,))
         if places._raw.shape[0] == 0:
-            return positive(self._x)  # type: ignore[no-any-return]
+            return positive(self._x)
         cell, value = segment_reduce(combine, reshape(values, (-1,)), places)
         flat = positive(reshape(self._x, (-1,)))
         setitem(flat, cell, update(take(flat, cell, axis=0), value))
@@ -223,7 +223,9 @@ def segment_reduce(
     from tinyxp.ops._searching import nonzero
 
     (first,) = nonzero(starts)
-    ends = concat([first[1:], asarray([cells._raw.shape[0]], dtype=first.dtype, device=cells._device)])
+    ends = concat(
+        [first[1:], asarray([cells._raw.shape[0]], dtype=first.dtype, device=cells._device)]
+    )
     step, longest = 1, int(largest_along(ends - first))
     while step < longest:
         head, tail = values[:-step], values[step:]

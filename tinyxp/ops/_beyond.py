@@ -11,9 +11,9 @@ from tinyxp.ops import _dispatch, fused
 from tinyxp.ops._creation import arange, asarray, full, full_like, linspace, ones_like, zeros_like
 from tinyxp.ops._data_types import astype
 from tinyxp.ops._dispatch import as_tensor
-from tinyxp.ops._elementwise import clip, exp, isfinite, isnan, log  # type: ignore[attr-defined]
-from tinyxp.ops._elementwise import floor as _floor  # type: ignore[attr-defined]
-from tinyxp.ops._elementwise import remainder  # type: ignore[attr-defined]
+from tinyxp.ops._elementwise import clip, exp, isfinite, isnan, log
+from tinyxp.ops._elementwise import floor as _floor
+from tinyxp.ops._elementwise import remainder
 from tinyxp.ops._floating import floating
 from tinyxp.ops._indexing import getitem, segment_sum, setitem, take, take_along_axis, unindex
 from tinyxp.ops._manipulation import (
@@ -63,7 +63,8 @@ def sigmoid(x: Tensor, /) -> Tensor:
     """
     from tinyxp import special
 
-    return special.expit(x)  # type: ignore[attr-defined,no-any-return]
+    out: Tensor = special.expit(x)
+    return out
 
 
 def softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
@@ -85,7 +86,7 @@ def softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
     >>> xp.softmax(xp.Tensor([0.0, 0.0])).tolist()
     [0.5, 0.5]
     """
-    return fused.softmax(as_tensor(x), axis=axis)  # type: ignore[attr-defined,no-any-return]
+    return fused.softmax(as_tensor(x), axis=axis)
 
 
 def log_softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
@@ -97,7 +98,7 @@ def log_softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
     >>> xp.log_softmax(xp.Tensor([0.0, -1000.0])).tolist()
     [0.0, -1000.0]
     """
-    return fused.log_softmax(as_tensor(x), axis=axis)  # type: ignore[attr-defined,no-any-return]
+    return fused.log_softmax(as_tensor(x), axis=axis)
 
 
 def logsumexp(x: Tensor, /, *, axis: Any = None, b: Any = None, keepdims: bool = False) -> Tensor:
@@ -224,7 +225,7 @@ def one_hot(indices: Tensor, num_classes: int, /, *, dtype: Any = None) -> Tenso
     """
     indices = astype(as_tensor(indices), "int64", copy=False)
     hit = expand_dims(indices, axis=-1) == arange(num_classes, device=indices._device)
-    return astype(hit, dtypes.get_default_dtype() if dtype is None else dtype)  # type: ignore[no-any-return]
+    return astype(hit, dtypes.get_default_dtype() if dtype is None else dtype)
 
 
 def index_add(x: Tensor, indices: Tensor, values: Any, /, *, axis: int) -> Tensor:
@@ -305,7 +306,9 @@ def pad(
         if before or after:
             n = x._raw.shape[axis]
             if n == 0:
-                raise ShapeError(f"pad with mode {mode!r} expects elements along axis {axis}; it is empty")
+                raise ShapeError(
+                    f"pad with mode {mode!r} expects elements along axis {axis}; it is empty"
+                )
             places = arange(-before, n + after, device=x._device)
             x = take(x, _mirrored(places, n, mode), axis=axis)
     return x
@@ -342,7 +345,7 @@ def _mirrored(places: Tensor, n: int, mode: str) -> Tensor:
     if mode == "edge" or n == 1:
         return clip(places, 0, n - 1)
     if mode == "wrap":
-        return remainder(places, n)  # type: ignore[no-any-return]
+        return remainder(places, n)
     shared = mode == "symmetric"
     period = 2 * n if shared else 2 * n - 2
     places = remainder(places, period)
@@ -350,9 +353,7 @@ def _mirrored(places: Tensor, n: int, mode: str) -> Tensor:
 
 
 # ---------------------------------------------------------------- tables and quantiles
-def interp(
-    x: Tensor, xp: Tensor, fp: Tensor, /, *, left: Any = None, right: Any = None
-) -> Tensor:
+def interp(x: Tensor, xp: Tensor, fp: Tensor, /, *, left: Any = None, right: Any = None) -> Tensor:
     """Return the values at `x` of the function that is linear between the points (`xp`, `fp`).
 
     Parameters
@@ -477,7 +478,9 @@ def _between(part: Tensor, low: Tensor, method: str) -> Tensor:
     if method == "nearest":  # of two equally near ones that of even index
         odd = low % 2 == 1
         return where((part > 0.5) | ((part == 0.5) & odd), one, zero)  # noqa: PLR2004
-    raise ValueError(f"quantile expects method linear, lower, higher, midpoint or nearest; got {method!r}")
+    raise ValueError(
+        f"quantile expects method linear, lower, higher, midpoint or nearest; got {method!r}"
+    )
 
 
 def median(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -574,14 +577,22 @@ def histogram(
     places = searchsorted(edges, flat, side="right") - 1
     places = where(flat == getitem(edges, -1), m - 1, places)
     inside = (flat >= getitem(edges, 0)) & (flat <= getitem(edges, -1))
-    places = astype(where(inside, places, m), "int64", copy=False)  # the others into a bin of their own
+    places = astype(
+        where(inside, places, m), "int64", copy=False
+    )  # the others into a bin of their own
     values = (
-        ones_like(flat, dtype="int64") if weights is None else reshape(as_tensor(weights, flat._device), (-1,))
+        ones_like(flat, dtype="int64")
+        if weights is None
+        else reshape(as_tensor(weights, flat._device), (-1,))
     )
     counts = getitem(segment_sum(values, places, m + 1), slice(0, m))
     if density:
         counts = astype(counts, edges.dtype, copy=False) if weights is None else counts
-        counts = counts / sum_along(counts) / (getitem(edges, slice(1, None)) - getitem(edges, slice(0, -1)))
+        counts = (
+            counts
+            / sum_along(counts)
+            / (getitem(edges, slice(1, None)) - getitem(edges, slice(0, -1)))
+        )
     return counts, edges
 
 
@@ -598,7 +609,9 @@ def _edges(flat: Tensor, bins: Any, limits: tuple[float, float] | None) -> Tenso
     if bins < 1:
         raise ValueError(f"histogram expects at least one bin; got {bins}")
     if limits is None:
-        limits = (float(smallest_along(flat)), float(largest_along(flat))) if flat.size else (0.0, 1.0)
+        limits = (
+            (float(smallest_along(flat)), float(largest_along(flat))) if flat.size else (0.0, 1.0)
+        )
     low, high = limits
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"histogram expects a finite, ascending range; got {limits}")

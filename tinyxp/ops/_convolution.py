@@ -64,7 +64,9 @@ def unfold(x: Tensor, sizes: Sequence[int], /, *, stride: Any = 1, dilation: Any
     steps, dilations = _each(stride, d, "stride"), _each(dilation, d, "dilation")
     if len(x._raw.shape) < d:
         raise ShapeError(f"unfold expects at least {d} axes; got shape {x.shape}")
-    out: Tensor = _dispatch.apply("unfold", (x, tuple(sizes)), {"stride": steps, "dilation": dilations})
+    out: Tensor = _dispatch.apply(
+        "unfold", (x, tuple(sizes)), {"stride": steps, "dilation": dilations}
+    )
     return out
 
 
@@ -103,7 +105,9 @@ def fold(
     counts = map(window_count, lengths, sizes, steps, dilations)
     expected = (math.prod(sizes), math.prod(counts))
     if tuple(windows._raw.shape[-2:]) != expected:
-        raise ShapeError(f"fold expects windows of shape (..., {expected[0]}, {expected[1]}); got {windows.shape}")
+        raise ShapeError(
+            f"fold expects windows of shape (..., {expected[0]}, {expected[1]}); got {windows.shape}"
+        )
     out: Tensor = _dispatch.apply(
         "fold", (windows, tuple(lengths), tuple(sizes)), {"stride": steps, "dilation": dilations}
     )
@@ -473,7 +477,9 @@ def avg_pool1d(
     >>> xp.avg_pool1d(xp.Tensor([1.0, 3.0, 2.0, 0.0]), 2).tolist()
     [2.0, 1.0]
     """
-    return _avg_pool(x, _each(size, 1, "size"), stride, padding, count_include_pad=count_include_pad)
+    return _avg_pool(
+        x, _each(size, 1, "size"), stride, padding, count_include_pad=count_include_pad
+    )
 
 
 def avg_pool2d(
@@ -487,7 +493,9 @@ def avg_pool2d(
     >>> xp.avg_pool2d(xp.Tensor([[1.0, 2.0], [3.0, 4.0]]), 2).tolist()
     [[2.5]]
     """
-    return _avg_pool(x, _each(size, 2, "size"), stride, padding, count_include_pad=count_include_pad)
+    return _avg_pool(
+        x, _each(size, 2, "size"), stride, padding, count_include_pad=count_include_pad
+    )
 
 
 def _avg_pool(

@@ -37,9 +37,15 @@ def _shape(shape: Any, name: str) -> tuple[int, ...]:
     if type(shape) in TENSORS:
         shape = shape.tolist()
     try:
-        found = (shape.__index__(),) if hasattr(shape, "__index__") else tuple(n.__index__() for n in shape)
+        found = (
+            (shape.__index__(),)
+            if hasattr(shape, "__index__")
+            else tuple(n.__index__() for n in shape)
+        )
     except (AttributeError, TypeError):
-        raise ShapeError(f"{name} expects an integer or a sequence of integers as shape; got {shape!r}") from None
+        raise ShapeError(
+            f"{name} expects an integer or a sequence of integers as shape; got {shape!r}"
+        ) from None
     if any(n < 0 for n in found):
         raise ShapeError(f"{name} expects lengths that are not negative; got shape {found}")
     return found
@@ -120,7 +126,9 @@ def _from_tensor(x: Tensor, dtype: DTypeLike, device: DeviceLike, copy: bool | N
 
 
 def _holds_tensor(obj: Any) -> bool:
-    return any(type(o) in TENSORS or (isinstance(o, (list, tuple)) and _holds_tensor(o)) for o in obj)
+    return any(
+        type(o) in TENSORS or (isinstance(o, (list, tuple)) and _holds_tensor(o)) for o in obj
+    )
 
 
 def _from_nested(obj: Any, dtype: DTypeLike, device: DeviceLike) -> Tensor:
@@ -197,7 +205,9 @@ def _default_for(host: _backend.Backend, obj: Any) -> DType | None:
 
 
 def _holds_array(obj: Any) -> bool:
-    return any(hasattr(o, "dtype") or (isinstance(o, (list, tuple)) and _holds_array(o)) for o in obj)
+    return any(
+        hasattr(o, "dtype") or (isinstance(o, (list, tuple)) and _holds_array(o)) for o in obj
+    )
 
 
 def from_dlpack(x: Any, /, *, device: DeviceLike = None, copy: bool | None = None) -> Tensor:
@@ -225,7 +235,11 @@ def from_dlpack(x: Any, /, *, device: DeviceLike = None, copy: bool | None = Non
     if owner is not None:
         return _from_foreign(owner, x, None, device, copy)
     target = _where(device)
-    raw = target.backend.library.from_dlpack(x, copy=copy) if copy is not None else target.backend.library.from_dlpack(x)
+    raw = (
+        target.backend.library.from_dlpack(x, copy=copy)
+        if copy is not None
+        else target.backend.library.from_dlpack(x)
+    )
     t = wrap(raw, target)
     t._shared = _read_only(raw)
     return t
@@ -234,7 +248,9 @@ def from_dlpack(x: Any, /, *, device: DeviceLike = None, copy: bool | None = Non
 # ---------------------------------------------------------------- from a shape
 def _filled(name: str, shape: Any, dtype: DTypeLike, device: DeviceLike) -> Tensor:
     where = _where(device)
-    return _make(name, where, _shape(shape, name), dtype=_native(dtype, where, dtypes.get_default_dtype()))
+    return _make(
+        name, where, _shape(shape, name), dtype=_native(dtype, where, dtypes.get_default_dtype())
+    )
 
 
 def zeros(shape: Any, *, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
@@ -282,7 +298,7 @@ def empty(shape: Any, *, dtype: DTypeLike = None, device: DeviceLike = None) -> 
 
 
 def full(
-    shape: Any, fill_value: complex, *, dtype: DTypeLike = None, device: DeviceLike = None
+    shape: Any, fill_value: Any, *, dtype: DTypeLike = None, device: DeviceLike = None
 ) -> Tensor:
     """Return a Tensor with every element `fill_value`.
 
@@ -352,7 +368,7 @@ def empty_like(x: Tensor, /, *, dtype: DTypeLike = None, device: DeviceLike = No
 
 
 def full_like(
-    x: Tensor, /, fill_value: complex, *, dtype: DTypeLike = None, device: DeviceLike = None
+    x: Tensor, /, fill_value: Any, *, dtype: DTypeLike = None, device: DeviceLike = None
 ) -> Tensor:
     """Return a Tensor with every element `fill_value` and the shape, dtype and device of `x`.
 
@@ -368,10 +384,10 @@ def full_like(
 
 
 def arange(
-    start: float,
+    start: Any,
     /,
-    stop: float | None = None,
-    step: float = 1,
+    stop: Any = None,
+    step: Any = 1,
     *,
     dtype: DTypeLike = None,
     device: DeviceLike = None,
@@ -392,7 +408,9 @@ def arange(
     [1, 3, 5]
     """
     where = _where(device)
-    start, stop, step = (_dispatch.plain(v.item() if type(v) in TENSORS else v) for v in (start, stop, step))
+    start, stop, step = (
+        _dispatch.plain(v.item() if type(v) in TENSORS else v) for v in (start, stop, step)
+    )
     if stop is None:
         start, stop = 0, start
     floating = any(isinstance(v, float) for v in (start, stop, step))
@@ -401,8 +419,8 @@ def arange(
 
 
 def linspace(
-    start: complex,
-    stop: complex,
+    start: Any,
+    stop: Any,
     /,
     num: int,
     *,

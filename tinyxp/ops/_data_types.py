@@ -60,10 +60,18 @@ def astype(
         x = to_device(x, device)
     if want is have and not copy:
         return x
-    if have.kind == "c" and want.kind not in "cb":
-        raise DTypeError(f"astype from {have} to {want} would drop the imaginary part; use xp.real(x) first")
+    if have.kind == "c" and want.kind == "b":
+        from tinyxp.ops._elementwise import not_equal  # made from a table
+
+        return not_equal(x, 0)
+    if have.kind == "c" and want.kind != "c":
+        raise DTypeError(
+            f"astype from {have} to {want} would drop the imaginary part; use xp.real(x) first"
+        )
     native = x._device.backend.native_dtype(want)
-    return _dispatch.apply("astype", (x,), forward=lambda xp, raw: xp.astype(raw, native, copy=True))  # type: ignore[no-any-return]
+    return _dispatch.apply(
+        "astype", (x,), forward=lambda xp, raw: xp.astype(raw, native, copy=True)
+    )  # type: ignore[no-any-return]
 
 
 def to_device(x: Tensor, device: Device | str) -> Tensor:
@@ -185,10 +193,16 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     >>> xp.result_type(xp.int8, xp.uint8)
     tinyxp.int16
     """
-    numbers = [dtypes.KIND_OF_SCALAR[type(a)] for a in arrays_and_dtypes if type(a) in dtypes.KIND_OF_SCALAR]
+    numbers = [
+        dtypes.KIND_OF_SCALAR[type(a)]
+        for a in arrays_and_dtypes
+        if type(a) in dtypes.KIND_OF_SCALAR
+    ]
     found = [_dtype_of(a) for a in arrays_and_dtypes if type(a) not in dtypes.KIND_OF_SCALAR]
     if not found:
-        raise DTypeError("result_type expects at least one Tensor or dtype; got only Python numbers")
+        raise DTypeError(
+            "result_type expects at least one Tensor or dtype; got only Python numbers"
+        )
     d = found[0]
     for other in found[1:]:
         d = dtypes.promote(d, other)

@@ -107,7 +107,9 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
         for i, n in enumerate(shape, start=ndim - len(shape)):
             if n != 1:
                 if out[i] not in (1, n):
-                    raise ShapeError(f"shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast")
+                    raise ShapeError(
+                        f"shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast"
+                    )
                 out[i] = n
     return tuple(out)
 
@@ -151,10 +153,8 @@ def plain(x: Any) -> Any:
         return x
     if getattr(x, "shape", None) == () and hasattr(x, "item") and not hasattr(x, "__setitem__"):
         return x.item()
-    for kind in (bool, int, float, complex):
-        if isinstance(x, kind):
-            return kind(x)
-    return x
+    kinds: tuple[Any, ...] = (bool, int, float, complex)
+    return next((kind(x) for kind in kinds if isinstance(x, kind)), x)
 
 
 def cast(raw: Any, d: DType, device: Device) -> Any:
@@ -178,7 +178,9 @@ def _mixed(name: str, x1: Any, x2: Any) -> tuple[Any, Any, Any, Any, Device]:
         tensor, number = (x1, x2) if t1 else (x2, x1)
         tensor, raw, number = _with_scalar(fresh(tensor), number)
         device = tensor._device
-        return (tensor, number, raw, number, device) if t1 else (number, tensor, number, raw, device)
+        return (
+            (tensor, number, raw, number, device) if t1 else (number, tensor, number, raw, device)
+        )
     else:
         device = (x1 if t1 else x2)._device
         x1, x2 = operand(x1, device), operand(x2, device)
@@ -227,9 +229,11 @@ def unary(name: str) -> Callable[[Any], Tensor]:
             raise explain(name, (x,), e) from None
         if type(r) is not device.array_type:
             r = device.wrap(r)
-        elif r is raw:  # as some libraries do for the floor of integers; a Tensor has an array of its own
+        elif (
+            r is raw
+        ):  # as some libraries do for the floor of integers; a Tensor has an array of its own
             r = device.xp.copy(raw)
-        out = _new(Tensor)
+        out: Tensor = _new(Tensor)
         out._raw = r
         out._device = device
         out._node = None
@@ -273,7 +277,7 @@ def binary(name: str) -> Callable[[Any, Any], Tensor]:
             raise explain(name, (x1, x2), e) from None
         if type(r) is not device.array_type:
             r = device.wrap(r)
-        out = _new(Tensor)
+        out: Tensor = _new(Tensor)
         out._raw = r
         out._device = device
         out._node = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp.errors import ShapeError
 from tinyxp.ops._dispatch import as_tensor
-from tinyxp.ops._elementwise import multiply  # type: ignore[attr-defined]
+from tinyxp.ops._elementwise import multiply
 from tinyxp.ops._indexing import getitem
 from tinyxp.ops._linear_algebra import matmul
 from tinyxp.ops._manipulation import moveaxis, permute_dims, reshape
@@ -65,7 +65,9 @@ def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
     sizes = _sizes(subscripts, terms, tensors)
     missing = [str(a) for a in result if a not in sizes]
     if missing:
-        raise ValueError(f"einsum {subscripts!r}: the result has {', '.join(missing)}, which no operand has")
+        raise ValueError(
+            f"einsum {subscripts!r}: the result has {', '.join(missing)}, which no operand has"
+        )
     terms = list(terms)
     for i, (labels, t) in enumerate(zip(terms, tensors, strict=True)):
         terms[i], tensors[i] = _distinct(labels, t, sizes)
@@ -128,9 +130,7 @@ def _distinct(labels: Labels, t: Tensor, sizes: dict[Any, int]) -> tuple[Labels,
     for a in dict.fromkeys(labels):
         while labels.count(a) > 1:
             labels, t = _diagonal(labels, t, a)
-    kept = tuple(
-        a for a, n in zip(labels, t._raw.shape, strict=True) if n == sizes[a]
-    )
+    kept = tuple(a for a, n in zip(labels, t._raw.shape, strict=True) if n == sizes[a])
     return kept, t if kept == labels else reshape(t, tuple(sizes[a] for a in kept))
 
 
@@ -171,9 +171,7 @@ def _contract(
     return t if labels == result else permute_dims(t, tuple(labels.index(a) for a in result))
 
 
-def _path(
-    terms: Sequence[Labels], result: Labels, sizes: dict[Any, int]
-) -> list[tuple[int, int]]:
+def _path(terms: Sequence[Labels], result: Labels, sizes: dict[Any, int]) -> list[tuple[int, int]]:
     """Return the pairs to contract: each takes two terms out and appends their product."""
     n = len(terms)
     if n > 2:  # noqa: PLR2004 - for two there is no choice
@@ -189,7 +187,9 @@ def _path(
 def _optimal(
     contract_path: Any, terms: Sequence[Labels], result: Labels, sizes: dict[Any, int]
 ) -> list[tuple[int, int]]:
-    letters = {a: chr(0x4E00 + k) for k, a in enumerate(sizes)}  # beyond the 52 that opt_einsum needs no more
+    letters = {
+        a: chr(0x4E00 + k) for k, a in enumerate(sizes)
+    }  # beyond the 52 that opt_einsum needs no more
     names = ["".join(letters[a] for a in t) for t in terms]
     equation = f"{','.join(names)}->{''.join(letters[a] for a in result)}"
     shapes = [tuple(sizes[a] for a in t) for t in terms]
@@ -207,9 +207,7 @@ def _optimal(
     return pairs
 
 
-def _pair(
-    a: Labels, x: Tensor, b: Labels, y: Tensor, keep: set[Any]
-) -> tuple[Labels, Tensor]:
+def _pair(a: Labels, x: Tensor, b: Labels, y: Tensor, keep: set[Any]) -> tuple[Labels, Tensor]:
     """Multiply two operands, and sum over the labels that are not to be kept."""
     a, x = _summed(a, x, keep | set(b))
     b, y = _summed(b, y, keep | set(a))
@@ -223,7 +221,10 @@ def _pair(
     heads, rows, depth = x._raw.shape[:nb], x._raw.shape[nb : nb + nl], x._raw.shape[nb + nl :]
     columns = y._raw.shape[nb + ni :]
     if not inner:
-        out = multiply(reshape(x, (*heads, *rows, *(1,) * len(right))), reshape(y, (*heads, *(1,) * nl, *columns)))
+        out = multiply(
+            reshape(x, (*heads, *rows, *(1,) * len(right))),
+            reshape(y, (*heads, *(1,) * nl, *columns)),
+        )
     else:
         m, k, n = math.prod(rows), math.prod(depth), math.prod(columns)
         out = matmul(reshape(x, (*heads, m, k)), reshape(y, (*heads, k, n)))

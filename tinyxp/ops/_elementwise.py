@@ -12,76 +12,76 @@ from tinyxp.ops._dispatch import as_tensor, binary, unary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# name: (what it computes, an example's argument, its result as a list)
-_UNARY = {
-    "abs": ("the absolute value", "[-1.5, 2.0]", "[1.5, 2.0]"),
-    "acos": ("the inverse cosine, in radians", "[1.0]", "[0.0]"),
-    "acosh": ("the inverse hyperbolic cosine", "[1.0]", "[0.0]"),
-    "asin": ("the inverse sine, in radians", "[0.0]", "[0.0]"),
-    "asinh": ("the inverse hyperbolic sine", "[0.0]", "[0.0]"),
-    "atan": ("the inverse tangent, in radians", "[0.0]", "[0.0]"),
-    "atanh": ("the inverse hyperbolic tangent", "[0.0]", "[0.0]"),
-    "bitwise_invert": ("the bitwise complement", "[0, 5]", "[-1, -6]"),
-    "ceil": ("the smallest integer that is not smaller", "[1.2, -1.2]", "[2.0, -1.0]"),
-    "conj": ("the complex conjugate", "[1.0]", "[1.0]"),
-    "cos": ("the cosine of an angle in radians", "[0.0]", "[1.0]"),
-    "cosh": ("the hyperbolic cosine", "[0.0]", "[1.0]"),
-    "exp": ("e to the power of the element", "[0.0]", "[1.0]"),
-    "expm1": ("exp(x) - 1, exact also near 0", "[0.0]", "[0.0]"),
-    "floor": ("the largest integer that is not larger", "[1.8, -1.2]", "[1.0, -2.0]"),
-    "isfinite": ("whether the element is finite", "[1.0]", "[True]"),
-    "isinf": ("whether the element is infinite", "[1.0]", "[False]"),
-    "isnan": ("whether the element is NaN", "[1.0]", "[False]"),
-    "log": ("the natural logarithm", "[1.0]", "[0.0]"),
-    "log10": ("the logarithm to base 10", "[1.0]", "[0.0]"),
-    "log1p": ("log(1 + x), exact also near 0", "[0.0]", "[0.0]"),
-    "log2": ("the logarithm to base 2", "[8.0]", "[3.0]"),
-    "logical_not": ("the logical complement", "[True]", "[False]"),
-    "negative": ("the element with its sign turned", "[1.0]", "[-1.0]"),
-    "positive": ("the element itself, in a new array", "[1.0]", "[1.0]"),
-    "reciprocal": ("one over the element", "[4.0]", "[0.25]"),
-    "round": ("the nearest integer, the even one of two", "[1.5, 2.5]", "[2.0, 2.0]"),
-    "sign": ("-1, 0 or 1 (complex: x / |x|)", "[-3.0, 0.0]", "[-1.0, 0.0]"),
-    "signbit": ("whether the sign bit is set", "[-0.0]", "[True]"),
-    "sin": ("the sine of an angle in radians", "[0.0]", "[0.0]"),
-    "sinh": ("the hyperbolic sine", "[0.0]", "[0.0]"),
-    "sqrt": ("the principal square root", "[9.0]", "[3.0]"),
-    "square": ("the square", "[3.0]", "[9.0]"),
-    "tan": ("the tangent of an angle in radians", "[0.0]", "[0.0]"),
-    "tanh": ("the hyperbolic tangent", "[0.0]", "[0.0]"),
-    "trunc": ("the integer part", "[-1.8]", "[-1.0]"),
-    "erf": ("the error function, 2/sqrt(pi) times the integral of exp(-t²) from 0 to x", "[0.0]", "[0.0]"),
-}
-_BINARY = {
-    "add": ("the sum", "[1.0], [2.0]", "[3.0]"),
-    "atan2": ("the angle of the point (x2, x1), in radians", "[0.0], [1.0]", "[0.0]"),
-    "bitwise_and": ("the bitwise conjunction", "[6], [3]", "[2]"),
-    "bitwise_left_shift": ("x1 shifted left by x2 bits", "[1], [3]", "[8]"),
-    "bitwise_or": ("the bitwise disjunction", "[6], [3]", "[7]"),
-    "bitwise_right_shift": ("x1 shifted right by x2 bits", "[8], [3]", "[1]"),
-    "bitwise_xor": ("the bitwise exclusive disjunction", "[6], [3]", "[5]"),
-    "copysign": ("x1 with the sign of x2", "[1.0], [-2.0]", "[-1.0]"),
-    "divide": ("the quotient", "[1.0], [4.0]", "[0.25]"),
-    "equal": ("whether the elements are equal", "[1], [1]", "[True]"),
-    "floor_divide": ("the quotient rounded down", "[7.0], [2.0]", "[3.0]"),
-    "greater": ("whether x1 > x2", "[1], [2]", "[False]"),
-    "greater_equal": ("whether x1 >= x2", "[1], [1]", "[True]"),
-    "hypot": ("sqrt(x1² + x2²) without overflow", "[3.0], [4.0]", "[5.0]"),
-    "less": ("whether x1 < x2", "[1], [2]", "[True]"),
-    "less_equal": ("whether x1 <= x2", "[1], [1]", "[True]"),
-    "logaddexp": ("log(exp(x1) + exp(x2)) without overflow", "[0.0], [-1000.0]", "[0.0]"),
-    "logical_and": ("the logical conjunction", "[True], [False]", "[False]"),
-    "logical_or": ("the logical disjunction", "[True], [False]", "[True]"),
-    "logical_xor": ("the logical exclusive disjunction", "[True], [True]", "[False]"),
-    "maximum": ("the larger one", "[1.0], [2.0]", "[2.0]"),
-    "minimum": ("the smaller one", "[1.0], [2.0]", "[1.0]"),
-    "multiply": ("the product", "[2.0], [3.0]", "[6.0]"),
-    "nextafter": ("the number next to x1 towards x2", "[0.0], [0.0]", "[0.0]"),
-    "not_equal": ("whether the elements differ", "[1], [1]", "[False]"),
-    "pow": ("x1 to the power of x2", "[2.0], [3.0]", "[8.0]"),
-    "remainder": ("the remainder of floor division, with the sign of x2", "[-7.0], [2.0]", "[1.0]"),
-    "subtract": ("the difference", "[3.0], [1.0]", "[2.0]"),
-}
+__all__ = [
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "ceil",
+    "clip",
+    "conj",
+    "copysign",
+    "cos",
+    "cosh",
+    "divide",
+    "equal",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "imag",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "nextafter",
+    "not_equal",
+    "positive",
+    "pow",
+    "real",
+    "reciprocal",
+    "remainder",
+    "round",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "trunc",
+]
 
 _DOC = """Return {what}, element by element.
 
@@ -101,36 +101,120 @@ Examples
 """
 
 
-def _document(
-    make: Callable[[str], Any], name: str, entry: tuple[str, str, str], arguments: str
-) -> Any:
-    what, example, result = entry
-    function = make(name)
-    tensors = ", ".join(f"xp.Tensor({e})" for e in example.split(", [") if e.startswith("["))
-    if arguments != "x":
-        first, second = example.split("], [")
-        tensors = f"xp.Tensor({first}]), xp.Tensor([{second})"
-    else:
-        tensors = f"xp.Tensor({example})"
-    parameters = f"{arguments} : Tensor, shape (...)"
-    if arguments != "x":
-        parameters = "x1, x2 : Tensor or number\n    Shapes that broadcast; at least one a Tensor."
-    function.__doc__ = _DOC.format(
-        what=what,
-        parameters=parameters,
-        shape="(...)" if arguments == "x" else "of x1 and x2 broadcast",
-        name=name,
-        example=tensors,
-        result=result,
-    )
+def _finish(function: Any, name: str, **parts: str) -> Any:
+    function.__doc__ = _DOC.format(name=name, **parts)
     function.__module__ = __name__
     return function
 
 
-_made = {n: _document(unary, n, e, "x") for n, e in _UNARY.items()}
-_made |= {n: _document(binary, n, e, "x1, x2") for n, e in _BINARY.items()}
-_divide, _reciprocal = _made["divide"], _made["reciprocal"]
-globals().update(_made)
+def _unary(name: str, what: str, example: str, result: str) -> Callable[[Any], Tensor]:
+    """Make a function of one argument; `example` and `result` are the lists of its doctest."""
+    made: Callable[[Any], Tensor] = _finish(
+        unary(name),
+        name,
+        what=what,
+        parameters="x : Tensor, shape (...)",
+        shape="(...)",
+        example=f"xp.Tensor({example})",
+        result=result,
+    )
+    return made
+
+
+def _binary(name: str, what: str, example: str, result: str) -> Callable[[Any, Any], Tensor]:
+    """Make a function of two arguments; `example` holds both lists of its doctest."""
+    first, second = example.split("], [")
+    made: Callable[[Any, Any], Tensor] = _finish(
+        binary(name),
+        name,
+        what=what,
+        parameters="x1, x2 : Tensor or number\n    Shapes that broadcast; at least one a Tensor.",
+        shape="of x1 and x2 broadcast",
+        example=f"xp.Tensor({first}]), xp.Tensor([{second})",
+        result=result,
+    )
+    return made
+
+
+abs = _unary("abs", "the absolute value", "[-1.5, 2.0]", "[1.5, 2.0]")  # noqa: A001
+acos = _unary("acos", "the inverse cosine, in radians", "[1.0]", "[0.0]")
+acosh = _unary("acosh", "the inverse hyperbolic cosine", "[1.0]", "[0.0]")
+asin = _unary("asin", "the inverse sine, in radians", "[0.0]", "[0.0]")
+asinh = _unary("asinh", "the inverse hyperbolic sine", "[0.0]", "[0.0]")
+atan = _unary("atan", "the inverse tangent, in radians", "[0.0]", "[0.0]")
+atanh = _unary("atanh", "the inverse hyperbolic tangent", "[0.0]", "[0.0]")
+bitwise_invert = _unary("bitwise_invert", "the bitwise complement", "[0, 5]", "[-1, -6]")
+ceil = _unary("ceil", "the smallest integer that is not smaller", "[1.2, -1.2]", "[2.0, -1.0]")
+conj = _unary("conj", "the complex conjugate", "[1.0]", "[1.0]")
+cos = _unary("cos", "the cosine of an angle in radians", "[0.0]", "[1.0]")
+cosh = _unary("cosh", "the hyperbolic cosine", "[0.0]", "[1.0]")
+exp = _unary("exp", "e to the power of the element", "[0.0]", "[1.0]")
+expm1 = _unary("expm1", "exp(x) - 1, exact also near 0", "[0.0]", "[0.0]")
+floor = _unary("floor", "the largest integer that is not larger", "[1.8, -1.2]", "[1.0, -2.0]")
+isfinite = _unary("isfinite", "whether the element is finite", "[1.0]", "[True]")
+isinf = _unary("isinf", "whether the element is infinite", "[1.0]", "[False]")
+isnan = _unary("isnan", "whether the element is NaN", "[1.0]", "[False]")
+log = _unary("log", "the natural logarithm", "[1.0]", "[0.0]")
+log10 = _unary("log10", "the logarithm to base 10", "[1.0]", "[0.0]")
+log1p = _unary("log1p", "log(1 + x), exact also near 0", "[0.0]", "[0.0]")
+log2 = _unary("log2", "the logarithm to base 2", "[8.0]", "[3.0]")
+logical_not = _unary("logical_not", "the logical complement", "[True]", "[False]")
+negative = _unary("negative", "the element with its sign turned", "[1.0]", "[-1.0]")
+positive = _unary("positive", "the element itself, in a new array", "[1.0]", "[1.0]")
+reciprocal = _unary("reciprocal", "one over the element", "[4.0]", "[0.25]")
+round = _unary("round", "the nearest integer, the even one of two", "[1.5, 2.5]", "[2.0, 2.0]")  # noqa: A001
+sign = _unary("sign", "-1, 0 or 1 (complex: x / |x|)", "[-3.0, 0.0]", "[-1.0, 0.0]")
+signbit = _unary("signbit", "whether the sign bit is set", "[-0.0]", "[True]")
+sin = _unary("sin", "the sine of an angle in radians", "[0.0]", "[0.0]")
+sinh = _unary("sinh", "the hyperbolic sine", "[0.0]", "[0.0]")
+sqrt = _unary("sqrt", "the principal square root", "[9.0]", "[3.0]")
+square = _unary("square", "the square", "[3.0]", "[9.0]")
+tan = _unary("tan", "the tangent of an angle in radians", "[0.0]", "[0.0]")
+tanh = _unary("tanh", "the hyperbolic tangent", "[0.0]", "[0.0]")
+trunc = _unary("trunc", "the integer part", "[-1.8]", "[-1.0]")
+erf = _unary(
+    "erf",
+    "the error function, 2/sqrt(pi) times the integral of exp(-t²) from 0 to x",
+    "[0.0]",
+    "[0.0]",
+)
+
+add = _binary("add", "the sum", "[1.0], [2.0]", "[3.0]")
+atan2 = _binary("atan2", "the angle of the point (x2, x1), in radians", "[0.0], [1.0]", "[0.0]")
+bitwise_and = _binary("bitwise_and", "the bitwise conjunction", "[6], [3]", "[2]")
+bitwise_left_shift = _binary("bitwise_left_shift", "x1 shifted left by x2 bits", "[1], [3]", "[8]")
+bitwise_or = _binary("bitwise_or", "the bitwise disjunction", "[6], [3]", "[7]")
+bitwise_right_shift = _binary(
+    "bitwise_right_shift", "x1 shifted right by x2 bits", "[8], [3]", "[1]"
+)
+bitwise_xor = _binary("bitwise_xor", "the bitwise exclusive disjunction", "[6], [3]", "[5]")
+copysign = _binary("copysign", "x1 with the sign of x2", "[1.0], [-2.0]", "[-1.0]")
+divide = _binary("divide", "the quotient", "[1.0], [4.0]", "[0.25]")
+equal = _binary("equal", "whether the elements are equal", "[1], [1]", "[True]")
+floor_divide = _binary("floor_divide", "the quotient rounded down", "[7.0], [2.0]", "[3.0]")
+greater = _binary("greater", "whether x1 > x2", "[1], [2]", "[False]")
+greater_equal = _binary("greater_equal", "whether x1 >= x2", "[1], [1]", "[True]")
+hypot = _binary("hypot", "sqrt(x1² + x2²) without overflow", "[3.0], [4.0]", "[5.0]")
+less = _binary("less", "whether x1 < x2", "[1], [2]", "[True]")
+less_equal = _binary("less_equal", "whether x1 <= x2", "[1], [1]", "[True]")
+logaddexp = _binary(
+    "logaddexp", "log(exp(x1) + exp(x2)) without overflow", "[0.0], [-1000.0]", "[0.0]"
+)
+logical_and = _binary("logical_and", "the logical conjunction", "[True], [False]", "[False]")
+logical_or = _binary("logical_or", "the logical disjunction", "[True], [False]", "[True]")
+logical_xor = _binary(
+    "logical_xor", "the logical exclusive disjunction", "[True], [True]", "[False]"
+)
+maximum = _binary("maximum", "the larger one", "[1.0], [2.0]", "[2.0]")
+minimum = _binary("minimum", "the smaller one", "[1.0], [2.0]", "[1.0]")
+multiply = _binary("multiply", "the product", "[2.0], [3.0]", "[6.0]")
+nextafter = _binary("nextafter", "the number next to x1 towards x2", "[0.0], [0.0]", "[0.0]")
+not_equal = _binary("not_equal", "whether the elements differ", "[1], [1]", "[False]")
+pow = _binary("pow", "x1 to the power of x2", "[2.0], [3.0]", "[8.0]")  # noqa: A001
+remainder = _binary(
+    "remainder", "the remainder of floor division, with the sign of x2", "[-7.0], [2.0]", "[1.0]"
+)
+subtract = _binary("subtract", "the difference", "[3.0], [1.0]", "[2.0]")
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 - the standard's names
@@ -186,7 +270,7 @@ def real(x: Any, /) -> Tensor:
     """
     x = as_tensor(x)
     if dtypes.of(x._raw.dtype).kind != "c":
-        return x
+        return x  # type: ignore[no-any-return]
     return _dispatch.view("real", x, x._device.xp.real, real, ())
 
 
@@ -214,6 +298,3 @@ def imag(x: Any, /) -> Tensor:
 
         return zeros_like(x)
     return _dispatch.view("imag", x, x._device.xp.imag, imag, ())
-
-
-__all__ = [*_made, "clip", "imag", "real"]  # noqa: PLE0604 - names of the two tables above

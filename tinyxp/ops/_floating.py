@@ -49,5 +49,5 @@ def _common(name: str, arrays: Sequence[Any]) -> dtypes.DType:
 
 def _as_floating(a: Any, d: dtypes.DType, device: Device | None) -> Tensor:
     if type(a) in TENSORS:
-        return a if dtypes.of(a._raw.dtype) is d else astype(a, d)  # type: ignore[no-any-return]
+        return a if dtypes.of(a._raw.dtype) is d else astype(a, d)
     return asarray(a, dtype=d, device=device)

@@ -191,10 +191,12 @@ def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
         raise ShapeError(
             f"take_along_axis expects indices with {ndim} axes like x; got shape {tuple(indices._raw.shape)}"
         )
-    lead = list(_dispatch.broadcast_shapes(
-        [1 if a == axis else n for a, n in enumerate(x._raw.shape)],
-        [1 if a == axis else n for a, n in enumerate(indices._raw.shape)],
-    ))
+    lead = list(
+        _dispatch.broadcast_shapes(
+            [1 if a == axis else n for a, n in enumerate(x._raw.shape)],
+            [1 if a == axis else n for a, n in enumerate(indices._raw.shape)],
+        )
+    )
     wide = [*lead[:axis], x._raw.shape[axis], *lead[axis + 1 :]]
     if tuple(wide) != tuple(x._raw.shape):
         x = broadcast_to(x, tuple(wide))
@@ -227,11 +229,15 @@ def segment_sum(values: Tensor, indices: Tensor, size: int, /, *, axis: int = 0)
     [5.0, 0.0, 2.0]
     """
     values = as_tensor(values)
-    out: Tensor = _dispatch.apply("segment_sum", (values, _dispatch.operand(indices, values._device), size), {"axis": axis})
+    out: Tensor = _dispatch.apply(
+        "segment_sum", (values, _dispatch.operand(indices, values._device), size), {"axis": axis}
+    )
     return out
 
 
-def threefry2x32(key0: int, key1: int, counter0: Tensor, counter1: Tensor, /) -> tuple[Tensor, Tensor]:
+def threefry2x32(
+    key0: int, key1: int, counter0: Tensor, counter1: Tensor, /
+) -> tuple[Tensor, Tensor]:
     """Encrypt counters with the block cipher that random numbers are made of.
 
     Examples
@@ -240,7 +246,9 @@ def threefry2x32(key0: int, key1: int, counter0: Tensor, counter1: Tensor, /) ->
     >>> [w.item() for w in threefry2x32(0, 0, xp.asarray(0), xp.asarray(0))] == [0x6B200159, 0x99BA4EFE]
     True
     """
-    out: tuple[Tensor, Tensor] = _dispatch.untracked("threefry2x32", (key0, key1, counter0, counter1))
+    out: tuple[Tensor, Tensor] = _dispatch.untracked(
+        "threefry2x32", (key0, key1, counter0, counter1)
+    )
     return out
 
 
@@ -290,7 +298,9 @@ def _value(x: Tensor, value: Any) -> Any:
         kind = dtypes.KIND_OF_SCALAR.get(type(value))
         if kind is not None:
             if dtypes.RANK[kind] > dtypes.RANK[d.kind]:
-                raise DTypeError(f"cannot write the number {value!r} into a Tensor of dtype {d}; cast it first")
+                raise DTypeError(
+                    f"cannot write the number {value!r} into a Tensor of dtype {d}; cast it first"
+                )
             return value
         value = as_tensor(value, x._device)
     fresh(value)
@@ -299,7 +309,9 @@ def _value(x: Tensor, value: Any) -> Any:
     have = dtypes.of(value._raw.dtype)
     if have is not d:
         if dtypes.RANK[have.kind] > dtypes.RANK[d.kind]:
-            raise DTypeError(f"cannot write dtype {have} into a Tensor of dtype {d}; cast it with x.to({d.name!r}) first")
+            raise DTypeError(
+                f"cannot write dtype {have} into a Tensor of dtype {d}; cast it with x.to({d.name!r}) first"
+            )
         from tinyxp.ops._data_types import astype
 
         value = astype(value, d)
@@ -310,9 +322,6 @@ def _reaches_leaf(x: Tensor) -> bool:
     """Whether a recorded write into `x` would write into a leaf."""
     alias = x._alias
     return is_leaf(x) or (type(alias) is Alias and alias.recorded)
-
-
-
 
 
 def _is_broadcast(alias: Alias) -> bool:
@@ -405,7 +414,7 @@ def _stayed(x: Tensor, key: Any, shape: tuple[int, ...]) -> Tensor:
     order = ops.reshape(ops.arange(_dispatch.size_of(shape), device=x._device), shape)
     last = ops.zeros(x.shape, dtype="int64", device=x._device)
     setitem(last, key, order)
-    return ops.equal(getitem(last, key), order)  # type: ignore[no-any-return]
+    return ops.equal(getitem(last, key), order)
 
 
 def erase(x: Tensor, where: tuple[Any, Any]) -> Tensor:
@@ -438,7 +447,9 @@ def inplace(name: str, x: Tensor, y: Any) -> Tensor:
     result: Tensor = getattr(ops, name)(x, y)
     have, want = dtypes.of(result._raw.dtype), dtypes.of(x._raw.dtype)
     if have is not want:
-        raise DTypeError(f"x {_SYMBOLS[name]}= y would change the dtype from {want} to {have}; write x = x {_SYMBOLS[name]} y instead")
+        raise DTypeError(
+            f"x {_SYMBOLS[name]}= y would change the dtype from {want} to {have}; write x = x {_SYMBOLS[name]} y instead"
+        )
     if tuple(result._raw.shape) != tuple(x._raw.shape):
         raise ShapeError(
             f"x {_SYMBOLS[name]}= y would change the shape from {tuple(x._raw.shape)} to {tuple(result._raw.shape)}"

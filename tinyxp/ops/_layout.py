@@ -109,9 +109,7 @@ def reshaped(shape: tuple[int, ...], strides: Strides, new: tuple[int, ...]) -> 
     return tuple(found)
 
 
-def indexed(
-    shape: tuple[int, ...], strides: Strides, key: Any
-) -> tuple[tuple[int, ...], Strides]:
+def indexed(shape: tuple[int, ...], strides: Strides, key: Any) -> tuple[tuple[int, ...], Strides]:
     """Return shape and strides after basic indexing."""
     items = list(key) if isinstance(key, tuple) else [key]
     used = sum(k is not None and k is not Ellipsis for k in items)
@@ -153,7 +151,9 @@ def diagonal_cells(m: int, n: int, offset: int) -> slice:
     return slice(start, min(start + length * (n + 1), m * n), n + 1) if length else slice(0, 0, 1)
 
 
-def _diagonal(shape: tuple[int, ...], strides: Strides, offset: int) -> tuple[tuple[int, ...], Strides]:
+def _diagonal(
+    shape: tuple[int, ...], strides: Strides, offset: int
+) -> tuple[tuple[int, ...], Strides]:
     *lead, m, n = shape
     length = len(range(*diagonal_cells(m, n, offset).indices(m * n)))
     return (*lead, length), (*strides[:-2], strides[-2] + strides[-1])

@@ -100,7 +100,7 @@ def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
     a = ops.conj(a) if dtypes.of(a._raw.dtype).kind == "c" else a
     if dtypes.of(a._raw.dtype).kind == "b":
         raise DTypeError("vecdot expects numeric Tensors; got bool")
-    return ops.squeeze(matmul(a, b), axis=(-2, -1))  # type: ignore[no-any-return]
+    return ops.squeeze(matmul(a, b), axis=(-2, -1))
 
 
 def tensordot(

@@ -77,7 +77,9 @@ def reshape(x: Tensor, /, shape: int | Sequence[int], *, copy: bool | None = Non
         fresh(x)
         copies = not _layout.reshapes_in_place(x, shape)
         if copies and copy is False:
-            raise ValueError(f"reshape of shape {tuple(x._raw.shape)} to {shape} needs a copy; copy is False")
+            raise ValueError(
+                f"reshape of shape {tuple(x._raw.shape)} to {shape} needs a copy; copy is False"
+            )
         copy = copies
     if copy:
         out: Tensor = _dispatch.apply("reshape", (x, shape), forward=_reshape_copy)
@@ -106,7 +108,9 @@ def permute_dims(x: Tensor, /, axes: Sequence[int]) -> Tensor:
     """
     if type(x) not in TENSORS:
         x = as_tensor(x)
-    return _dispatch.view("permute_dims", x, x._device.xp.permute_dims, permute_dims, (tuple(axes),))
+    return _dispatch.view(
+        "permute_dims", x, x._device.xp.permute_dims, permute_dims, (tuple(axes),)
+    )
 
 
 def matrix_transpose(x: Tensor, /) -> Tensor:
@@ -129,7 +133,9 @@ def matrix_transpose(x: Tensor, /) -> Tensor:
     x = as_tensor(x)
     n = len(x._raw.shape)
     if n < 2:  # noqa: PLR2004 - a matrix has two axes
-        raise ShapeError(f"matrix_transpose expects at least 2 axes; got shape {tuple(x._raw.shape)}")
+        raise ShapeError(
+            f"matrix_transpose expects at least 2 axes; got shape {tuple(x._raw.shape)}"
+        )
     return permute_dims(x, (*range(n - 2), n - 1, n - 2))
 
 
@@ -153,7 +159,9 @@ def moveaxis(x: Tensor, source: Any, destination: Any, /) -> Tensor:
     start = normalize_axes(source, n, "moveaxis")
     end = normalize_axes(destination, n, "moveaxis")
     if len(start) != len(end):
-        raise ValueError(f"moveaxis expects as many sources as destinations; got {source} and {destination}")
+        raise ValueError(
+            f"moveaxis expects as many sources as destinations; got {source} and {destination}"
+        )
     order = [a for a in range(n) if a not in start]
     for d, s in sorted(zip(end, start, strict=True)):
         order.insert(d, s)
@@ -251,7 +259,9 @@ def broadcast_to(x: Tensor, /, shape: Sequence[int]) -> Tensor:
     [[0, 1], [0, 1]]
     """
     x = as_tensor(x)
-    return _dispatch.view("broadcast_to", x, x._device.xp.broadcast_to, broadcast_to, (tuple(shape),))
+    return _dispatch.view(
+        "broadcast_to", x, x._device.xp.broadcast_to, broadcast_to, (tuple(shape),)
+    )
 
 
 def broadcast_arrays(*arrays: Tensor) -> tuple[Tensor, ...]:
@@ -375,7 +385,9 @@ def roll(x: Tensor, /, shift: Any, *, axis: Any = None) -> Tensor:
     >>> xp.roll(xp.arange(4), 1).tolist()
     [3, 0, 1, 2]
     """
-    out: Tensor = _dispatch.apply("roll", (as_tensor(x),), {"shift": shift, "axis": axis}, forward=_roll)
+    out: Tensor = _dispatch.apply(
+        "roll", (as_tensor(x),), {"shift": shift, "axis": axis}, forward=_roll
+    )
     return out
 
 
@@ -432,5 +444,7 @@ def tile(x: Tensor, repetitions: Sequence[int], /) -> Tensor:
     times = (1,) * (n - len(times)) + times
     shape = (1,) * (n - len(x._raw.shape)) + tuple(x._raw.shape)
     between = reshape(x, tuple(k for s in shape for k in (1, s)))
-    wide = broadcast_to(between, tuple(k for r, s in zip(times, shape, strict=True) for k in (r, s)))
+    wide = broadcast_to(
+        between, tuple(k for r, s in zip(times, shape, strict=True) for k in (r, s))
+    )
     return reshape(wide, tuple(r * s for r, s in zip(times, shape, strict=True)), copy=True)

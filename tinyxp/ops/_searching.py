@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tinyxp import dtypes
-from tinyxp._core import TENSORS, Tensor, fresh
+from tinyxp._core import TENSORS, Tensor, fresh, wrap
 from tinyxp.ops import _dispatch
 from tinyxp.ops._dispatch import as_tensor
 from tinyxp.ops._manipulation import normalize_axis
@@ -59,7 +59,7 @@ def _operands(x1: Any, x2: Any, device: Any) -> tuple[Tensor, Tensor, Any, Any, 
             other = raws[1 - i]
             d = dtypes.of(other.dtype)
             raws[i] = home.backend.asarray(raws[i], dtype=d, device=home)
-            tensors[i] = _dispatch.wrap(raws[i], home)
+            tensors[i] = wrap(raws[i], home)
     return tensors[0], tensors[1], raws[0], raws[1], home  # type: ignore[return-value]
 
 
@@ -104,7 +104,9 @@ def count_nonzero(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> 
     >>> xp.count_nonzero(xp.Tensor([0.0, 2.0])).item()
     1
     """
-    out: Tensor = _dispatch.untracked("count_nonzero", (as_tensor(x),), {"axis": axis, "keepdims": keepdims})
+    out: Tensor = _dispatch.untracked(
+        "count_nonzero", (as_tensor(x),), {"axis": axis, "keepdims": keepdims}
+    )
     return out
 
 
@@ -179,12 +181,16 @@ def sort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool
     if len(x._raw.shape) == 0:
         from tinyxp.ops._elementwise import positive
 
-        return positive(x)  # type: ignore[no-any-return]
-    out: Tensor = _dispatch.apply("sort", (x,), _kwargs(x, axis, "sort", descending=descending, stable=stable))
+        return positive(x)
+    out: Tensor = _dispatch.apply(
+        "sort", (x,), _kwargs(x, axis, "sort", descending=descending, stable=stable)
+    )
     return out
 
 
-def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+def argsort(
+    x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True
+) -> Tensor:
     """Return the indices that sort `x` along an axis; the parameters are those of `sort`.
 
     Examples

@@ -25,7 +25,11 @@ def _reduce(name: str, x: Tensor, axis: Axis, **kwargs: Any) -> Tensor:
         x = as_tensor(x)
     if axis is not None:
         n = len(x._raw.shape)
-        axis = normalize_axis(axis, n, name) if isinstance(axis, int) else normalize_axes(axis, n, name)
+        axis = (
+            normalize_axis(axis, n, name)
+            if isinstance(axis, int)
+            else normalize_axes(axis, n, name)
+        )
     kwargs["axis"] = axis
     return _dispatch.apply1(name, x, kwargs)
 
@@ -96,7 +100,9 @@ def mean(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def _floating(x: Tensor, name: str) -> None:
     d = dtypes.of(x._raw.dtype)
     if d.kind not in "fc":
-        raise DTypeError(f"{name} expects a floating Tensor; got dtype {d}; convert it with x.to('float32')")
+        raise DTypeError(
+            f"{name} expects a floating Tensor; got dtype {d}; convert it with x.to('float32')"
+        )
 
 
 def var(
@@ -254,7 +260,13 @@ def cumulative_prod(
 
 
 def diff(
-    x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Tensor | None = None, append: Tensor | None = None
+    x: Tensor,
+    /,
+    *,
+    axis: int = -1,
+    n: int = 1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
 ) -> Tensor:
     """Return the `n`-th differences of neighbours along an axis.
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from tinyxp.special._define import make
 
-_KIND = {"j": "the Bessel function of the first kind", "y": "the Bessel function of the second kind"}
+_KIND = {
+    "j": "the Bessel function of the first kind",
+    "y": "the Bessel function of the second kind",
+}
 _MODIFIED = {
     "i": "the modified Bessel function of the first kind",
     "k": "the modified Bessel function of the second kind",
@@ -22,7 +25,12 @@ for _letter, _what in _ALL.items():
             f"{_letter}{_n}", "x", f"{_what} and order {_n}", "xp.Tensor(1.0)", _AT_1[_letter][_n]
         )
     _made[f"{_letter}v"] = make(
-        f"{_letter}v", "v x", f"{_what} and real order v", "1.0, xp.Tensor(1.0)", _AT_1[_letter][1], fixed="v"
+        f"{_letter}v",
+        "v x",
+        f"{_what} and real order v",
+        "1.0, xp.Tensor(1.0)",
+        _AT_1[_letter][1],
+        fixed="v",
     )
 for _letter, _what in _MODIFIED.items():
     for _n in (0, 1):

@@ -121,11 +121,20 @@ def make(  # noqa: PLR0913 - what a function and its documentation are made of
 
 
 def document(  # noqa: PLR0913 - as above
-    function: Any, name: str, arguments: str, what: str, example: str, result: float, *, fixed: str = ""
+    function: Any,
+    name: str,
+    arguments: str,
+    what: str,
+    example: str,
+    result: float,
+    *,
+    fixed: str = "",
 ) -> None:
     """Give a function its name and docstring; the parameters are those of `make`."""
     names = arguments.split()
-    parameters = f"{', '.join(names)} : Tensor{' or number' * (len(names) > 1)}, shape (...)\n    Real"
+    parameters = (
+        f"{', '.join(names)} : Tensor{' or number' * (len(names) > 1)}, shape (...)\n    Real"
+    )
     parameters += ", of shapes that broadcast." if len(names) > 1 else "."
     notes = ""
     if fixed:
@@ -137,5 +146,11 @@ def document(  # noqa: PLR0913 - as above
     function.__name__ = function.__qualname__ = name
     function.__module__ = "tinyxp.special"
     function.__doc__ = _DOC.format(
-        what=what, parameters=parameters, shape=shape, notes=notes, name=name, example=example, result=result
+        what=what,
+        parameters=parameters,
+        shape=shape,
+        notes=notes,
+        name=name,
+        example=example,
+        result=result,
     )

@@ -30,7 +30,6 @@ _TABLE = {
 }  # fmt: skip
 
 
-
 def _with_whole_trials(name: str) -> Any:
     """Return a function of k, n and p that passes n on as integers: SciPy's warns of others."""
     return lambda xp, k, n, p: getattr(xp.special, name)(k, xp.astype(n, xp.int64), p)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import ops
 from tinyxp.autograd._rules_special import _polynomial, near_zero
-from tinyxp.ops._elementwise import expm1 as expm1  # type: ignore[attr-defined]
-from tinyxp.ops._elementwise import log1p as log1p  # type: ignore[attr-defined]
+from tinyxp.ops._elementwise import expm1 as expm1
+from tinyxp.ops._elementwise import log1p as log1p
 from tinyxp.special._define import document, floating, make
 
 if TYPE_CHECKING:
@@ -76,10 +76,29 @@ def _power_of(base: float) -> Any:
     return lambda xp, x: xp.full_like(x, base) ** x
 
 
-expit = make("expit", "x", "the logistic function, 1 / (1 + exp(-x))", "xp.Tensor(1.0)", 0.7311, forward=_expit)
-logit = make("logit", "x", "the inverse of `expit`, log(x / (1 - x))", "xp.Tensor(0.75)", 1.0986, forward=_logit)
+expit = make(
+    "expit",
+    "x",
+    "the logistic function, 1 / (1 + exp(-x))",
+    "xp.Tensor(1.0)",
+    0.7311,
+    forward=_expit,
+)
+logit = make(
+    "logit",
+    "x",
+    "the inverse of `expit`, log(x / (1 - x))",
+    "xp.Tensor(0.75)",
+    1.0986,
+    forward=_logit,
+)
 log_expit = make(
-    "log_expit", "x", "the logarithm of `expit`, without underflow", "xp.Tensor(-1.0)", -1.3133, forward=_log_expit
+    "log_expit",
+    "x",
+    "the logarithm of `expit`, without underflow",
+    "xp.Tensor(-1.0)",
+    -1.3133,
+    forward=_log_expit,
 )
 xlogy = make(
     "xlogy",
@@ -129,10 +148,14 @@ cosdg = make("cosdg", "x", "the cosine of an angle in degrees", "xp.Tensor(60.0)
 tandg = make("tandg", "x", "the tangent of an angle in degrees", "xp.Tensor(45.0)", 1.0)
 cotdg = make("cotdg", "x", "the cotangent of an angle in degrees", "xp.Tensor(45.0)", 1.0)
 exprel = make("exprel", "x", "(exp(x) - 1) / x, 1 at 0", "xp.Tensor(1.0)", 1.7183)
-boxcox = make("boxcox", "x y", "Box and Cox's (x**y - 1) / y, log(x) for y = 0", "xp.Tensor(4.0), 0.5", 2.0)
+boxcox = make(
+    "boxcox", "x y", "Box and Cox's (x**y - 1) / y, log(x) for y = 0", "xp.Tensor(4.0), 0.5", 2.0
+)
 boxcox1p = make("boxcox1p", "x y", "`boxcox` of 1 + x", "xp.Tensor(3.0), 0.5", 2.0)
 inv_boxcox = make("inv_boxcox", "x y", "the inverse of `boxcox` in x", "xp.Tensor(2.0), 0.5", 4.0)
-inv_boxcox1p = make("inv_boxcox1p", "x y", "the inverse of `boxcox1p` in x", "xp.Tensor(2.0), 0.5", 3.0)
+inv_boxcox1p = make(
+    "inv_boxcox1p", "x y", "the inverse of `boxcox1p` in x", "xp.Tensor(2.0), 0.5", 3.0
+)
 
 
 # ---------------------------------------------------------------- made of Tensors
@@ -238,7 +261,7 @@ def softmax(x: Any, /, axis: Any = None) -> Tensor:
     (x,) = floating("softmax", (x,))
     if isinstance(axis, int):
         return ops.softmax(x, axis=axis)
-    return ops.exp(x - ops.logsumexp(x, axis=axis, keepdims=True))  # type: ignore[no-any-return]
+    return ops.exp(x - ops.logsumexp(x, axis=axis, keepdims=True))
 
 
 def log_softmax(x: Any, /, axis: Any = None) -> Tensor:
@@ -253,7 +276,8 @@ def log_softmax(x: Any, /, axis: Any = None) -> Tensor:
     (x,) = floating("log_softmax", (x,))
     if isinstance(axis, int):
         return ops.log_softmax(x, axis=axis)
-    return x - ops.logsumexp(x, axis=axis, keepdims=True)
+    out: Tensor = x - ops.logsumexp(x, axis=axis, keepdims=True)
+    return out
 
 
 __all__ = [

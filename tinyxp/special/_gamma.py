@@ -13,7 +13,13 @@ from tinyxp.special._define import HALF, floating, make
 if TYPE_CHECKING:
     from tinyxp._core import Tensor
 
-gammaln = make("gammaln", "x", "the logarithm of the absolute value of the gamma function", "xp.Tensor(5.0)", 3.1781)
+gammaln = make(
+    "gammaln",
+    "x",
+    "the logarithm of the absolute value of the gamma function",
+    "xp.Tensor(5.0)",
+    3.1781,
+)
 gamma = make("gamma", "x", "the gamma function", "xp.Tensor(5.0)", 24.0)
 gammasgn = make("gammasgn", "x", "the sign of the gamma function", "xp.Tensor(-0.5)", -1.0)
 digamma = make("digamma", "x", "the derivative of `gammaln`", "xp.Tensor(1.0)", -0.5772)
@@ -26,21 +32,46 @@ zeta = make(
     1.6449,
     fixed="x",
 )
-beta = make("beta", "a b", "the beta function, gamma(a) gamma(b) / gamma(a + b)", "xp.Tensor(2.0), 3.0", 0.0833)
-betaln = make("betaln", "a b", "the logarithm of the absolute value of `beta`", "xp.Tensor(2.0), 3.0", -2.4849)
-poch = make("poch", "z m", "the rising factorial, gamma(z + m) / gamma(z)", "xp.Tensor(2.0), 3.0", 24.0)
+beta = make(
+    "beta",
+    "a b",
+    "the beta function, gamma(a) gamma(b) / gamma(a + b)",
+    "xp.Tensor(2.0), 3.0",
+    0.0833,
+)
+betaln = make(
+    "betaln", "a b", "the logarithm of the absolute value of `beta`", "xp.Tensor(2.0), 3.0", -2.4849
+)
+poch = make(
+    "poch", "z m", "the rising factorial, gamma(z + m) / gamma(z)", "xp.Tensor(2.0), 3.0", 24.0
+)
 binom = make("binom", "n k", "the binomial coefficient", "xp.Tensor(5.0), 2.0", 10.0)
 gammainc = make(
-    "gammainc", "a x", "the regularized lower incomplete gamma function", "xp.Tensor(1.0), 1.0", 0.6321, fixed="a"
+    "gammainc",
+    "a x",
+    "the regularized lower incomplete gamma function",
+    "xp.Tensor(1.0), 1.0",
+    0.6321,
+    fixed="a",
 )
 gammaincc = make(
-    "gammaincc", "a x", "the regularized upper incomplete gamma function", "xp.Tensor(1.0), 1.0", 0.3679, fixed="a"
+    "gammaincc",
+    "a x",
+    "the regularized upper incomplete gamma function",
+    "xp.Tensor(1.0), 1.0",
+    0.3679,
+    fixed="a",
 )
 gammaincinv = make(
     "gammaincinv", "a y", "the inverse of `gammainc` in x", "xp.Tensor(1.0), 0.5", 0.6931, fixed="a"
 )
 gammainccinv = make(
-    "gammainccinv", "a y", "the inverse of `gammaincc` in x", "xp.Tensor(1.0), 0.25", 1.3863, fixed="a"
+    "gammainccinv",
+    "a y",
+    "the inverse of `gammaincc` in x",
+    "xp.Tensor(1.0), 0.25",
+    1.3863,
+    fixed="a",
 )
 betainc = make(
     "betainc",
@@ -50,14 +81,22 @@ betainc = make(
     0.75,
     fixed="a b",
 )
-betaincc = make(
-    "betaincc", "a b x", "1 - `betainc`", "xp.Tensor(1.0), 2.0, 0.5", 0.25, fixed="a b"
-)
+betaincc = make("betaincc", "a b x", "1 - `betainc`", "xp.Tensor(1.0), 2.0, 0.5", 0.25, fixed="a b")
 betaincinv = make(
-    "betaincinv", "a b y", "the inverse of `betainc` in x", "xp.Tensor(1.0), 2.0, 0.75", 0.5, fixed="a b"
+    "betaincinv",
+    "a b y",
+    "the inverse of `betainc` in x",
+    "xp.Tensor(1.0), 2.0, 0.75",
+    0.5,
+    fixed="a b",
 )
 betainccinv = make(
-    "betainccinv", "a b y", "the inverse of `betaincc` in x", "xp.Tensor(1.0), 2.0, 0.25", 0.5, fixed="a b"
+    "betainccinv",
+    "a b y",
+    "the inverse of `betaincc` in x",
+    "xp.Tensor(1.0), 2.0, 0.25",
+    0.5,
+    fixed="a b",
 )
 
 

@@ -6,10 +6,35 @@ from tinyxp.special._define import make
 
 expi = make("expi", "x", "the exponential integral Ei", "xp.Tensor(1.0)", 1.8951)
 exp1 = make("exp1", "x", "the exponential integral E1", "xp.Tensor(1.0)", 0.2194)
-expn = make("expn", "n x", "the exponential integral of integer order n", "2.0, xp.Tensor(1.0)", 0.1485, fixed="n")
-spence = make("spence", "z", "Spence's function, the integral of log(t) / (1 - t) from 1 to z", "xp.Tensor(0.0)", 1.6449)
-ellipk = make("ellipk", "m", "the complete elliptic integral of the first kind, of the parameter m", "xp.Tensor(0.0)", 1.5708)
-ellipe = make("ellipe", "m", "the complete elliptic integral of the second kind, of the parameter m", "xp.Tensor(1.0)", 1.0)
+expn = make(
+    "expn",
+    "n x",
+    "the exponential integral of integer order n",
+    "2.0, xp.Tensor(1.0)",
+    0.1485,
+    fixed="n",
+)
+spence = make(
+    "spence",
+    "z",
+    "Spence's function, the integral of log(t) / (1 - t) from 1 to z",
+    "xp.Tensor(0.0)",
+    1.6449,
+)
+ellipk = make(
+    "ellipk",
+    "m",
+    "the complete elliptic integral of the first kind, of the parameter m",
+    "xp.Tensor(0.0)",
+    1.5708,
+)
+ellipe = make(
+    "ellipe",
+    "m",
+    "the complete elliptic integral of the second kind, of the parameter m",
+    "xp.Tensor(1.0)",
+    1.0,
+)
 hyp1f1 = make(
     "hyp1f1",
     "a b x",

@@ -146,8 +146,8 @@ class Trainer:
         c = self.config
         factor = lr_factor(c, self.step)
         for group in self.optimizer.param_groups:
-            base: float = group.setdefault("initial_lr", group["lr"])
-            group["lr"] = base * factor
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
         set_rng_state(Generator(c.seed).fold_in(_DROPOUT_STREAM).fold_in(self.step).state_dict())
         x, y = self.data.batch(
             self.step, batch_size=c.batch_size, context=c.context, seed=c.seed, device=self.device
