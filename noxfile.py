@@ -94,11 +94,11 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "build", f"--outdir={work / 'dist'}")
     (sdist,), (built,) = (work / "dist").glob("*.tar.gz"), (work / "dist").glob("*.whl")
     session.install("--force-reinstall", "--no-deps", str(built))
-    session.install(str(built))
+    session.install(f"{built}{FULL.removeprefix('.')}")
     shutil.unpack_archive(sdist, work / "dist")
     tree = work / "dist" / sdist.name.removesuffix(".tar.gz")
-    shutil.rmtree(tree / "tinyxp")
-    shutil.rmtree(tree / "backends")
+    for package in (tree / "tinyxp", *tree.glob("backends/tinyxp_*")):
+        shutil.rmtree(package)
     session.chdir(tree)
     about_the_tree = ["--ignore=tests/test_house_rules.py", "--ignore=tests/test_packaging.py"]
     pytest(session, "--backend=numpy", *about_the_tree)

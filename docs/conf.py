@@ -19,7 +19,9 @@ autodoc_typehints = "none"  # the docstrings give shapes and dtypes, which say m
 napoleon_google_docstring = False
 napoleon_use_param = False  # types in docstrings are prose ("array, shape (n,)"), not names to link
 napoleon_use_rtype = False
+nitpick_ignore_regex = [(r"py:class", r"(?!tinyxp\.).*")]  # so too the types of attributes
 default_role = "literal"
+python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = f"tinyxp {release}"

@@ -93,7 +93,7 @@ def backend(device):
 
 
 @pytest.fixture(scope="session")
-def xp(device):  # noqa: ARG001 - makes `device` the default, see below
+def xp(device):
     """The namespace under test, tinyxp itself, on the selected device."""
     return tinyxp
 

@@ -171,7 +171,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_exactly(tmp_path):
         *("--eval-every", "100000", "--schedule", "constant", "--warmup", "0"),
     ]
     command = [sys.executable, "-m", "tinyxp", *arguments, "--steps", "100000", "--out", "broken"]
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 60

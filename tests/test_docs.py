@@ -31,7 +31,7 @@ def run(name: str, text: str):
     wrong: list[str] = []
     for kind, code, line in blocks(text):
         if kind == "python":
-            exec(compile("\n" * line + code, name, "exec"), namespace)  # noqa: S102 - our own pages
+            exec(compile("\n" * line + code, name, "exec"), namespace)
         else:
             test = doctest.DocTestParser().get_doctest(code, namespace, name, name, line)
             runner = doctest.DocTestRunner(optionflags=FLAGS)

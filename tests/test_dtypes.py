@@ -185,7 +185,7 @@ def test_isdtype(xp):
         assert xp.isdtype(d, "numeric") is (kind != "bool")
         assert xp.isdtype(d, (kind, "bool"))
         assert not xp.isdtype(d, ())
-    with pytest.raises(ValueError, match="isdtype knows the kinds bool, .*; got 'float'"):
+    with pytest.raises(ValueError, match=r"isdtype knows the kinds bool, .*; got 'float'"):
         xp.isdtype(xp.float32, "float")
 
 

@@ -314,11 +314,11 @@ def test_rules_that_may_return_the_cotangent_say_so(xp):
 def test_sub_gradients(xp):
     """At kinks the derivative is the one the documentation names."""
     cases = [
-        (lambda x: xp.abs(x), [0.0], [0.0]),
+        (xp.abs, [0.0], [0.0]),
         (lambda x: xp.maximum(x, xp.zeros_like(x)), [0.0], [0.5]),
-        (lambda x: xp.max(x), [1.0, 1.0], [0.5, 0.5]),
+        (xp.max, [1.0, 1.0], [0.5, 0.5]),
         (lambda x: xp.clip(x, 0.0, 1.0), [0.0, 1.0], [1.0, 1.0]),
-        (lambda x: xp.std(x), [1.0, 1.0], [0.0, 0.0]),
+        (xp.std, [1.0, 1.0], [0.0, 0.0]),
         (lambda x: x**0, [0.0], [0.0]),
         (lambda x: xp.hypot(x, xp.zeros_like(x)), [0.0], [0.0]),
     ]

@@ -359,7 +359,7 @@ def test_data_can_be_assigned(xp):
         y.backward()
     with pytest.raises(ShapeError, match=r"expects the shape \(2,\); got \(3,\)"):
         x.data = xp.ones(3)
-    with pytest.raises(DTypeError, match="expects float32 .*; got float64"):
+    with pytest.raises(DTypeError, match=r"expects float32 .*; got float64"):
         x.data = xp.ones(2, dtype="float64")
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys as _sys
 from typing import TYPE_CHECKING, Any
 
-from tinyxp import _standard, ops
+from tinyxp import _standard
 from tinyxp import errors as errors
-from tinyxp import tensor as _tensor
 from tinyxp._version import __version__ as __version__
 from tinyxp.autograd import _rules as _rules
 from tinyxp.autograd import _rules_fft as _rules_fft
@@ -96,7 +95,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY} - {"TYPE_CHECKING", "annotations", "Any"})
 
 
-def __array_namespace_info__() -> Any:
+def __array_namespace_info__() -> Any:  # noqa: N807 - the standard's name
     """Return what this namespace can do, as the standard says.
 
     Examples

@@ -6,6 +6,7 @@ compute on the same memory.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
@@ -13,7 +14,7 @@ from tinyxp import dtypes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Defaults", "Special"]
+__all__ = ["COMPOSED", "Defaults", "Special"]
 
 Array = Any
 
@@ -24,7 +25,7 @@ class Special:
     Parameters
     ----------
     backend : Backend
-        Whose method `special` gives the functions.
+        Whose method `special` gives the functions; what it lacks is made of others where that is known how.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -33,9 +34,36 @@ class Special:
     def __getattr__(self, name: str) -> Callable[..., Array]:
         if name.startswith("_"):
             raise AttributeError(name)
-        found: Callable[..., Array] = self._backend.special(name)
+        try:
+            found: Callable[..., Array] = self._backend.special(name)
+        except AttributeError:
+            if name not in COMPOSED:
+                raise
+            found = partial(COMPOSED[name], self._backend.xp)
         setattr(self, name, found)
         return found
+
+
+# ---------------------------------------------------------------- functions made of others
+def _stdtr(xp: Any, df: Array, t: Array) -> Array:
+    """Return Student's distribution function: NIST Digital Library, equation 8.17.6 and its integrals."""
+    tail = xp.special.betainc(df / 2, xp.full_like(df, 0.5), df / (df + t * t)) / 2
+    return xp.where(t < 0, tail, 1 - tail)
+
+
+def _stdtrit(xp: Any, df: Array, p: Array) -> Array:
+    tail = xp.where(p < 0.5, p, 1 - p)  # noqa: PLR2004 - the median
+    x = xp.special.betaincinv(df / 2, xp.full_like(df, 0.5), 2 * tail)
+    t = xp.sqrt(df * (1 - x) / x)
+    return xp.where(p < 0.5, -t, t)  # noqa: PLR2004
+
+
+COMPOSED: dict[str, Callable[..., Array]] = {
+    "betaincc": lambda xp, a, b, x: xp.special.betainc(b, a, 1 - x),
+    "betainccinv": lambda xp, a, b, y: 1 - xp.special.betaincinv(b, a, y),
+    "stdtr": _stdtr,
+    "stdtrit": _stdtrit,
+}
 
 
 class Defaults:

@@ -63,7 +63,7 @@ class Device:
     device('cpu')
     """
 
-    __slots__ = ("array_type", "backend", "fns", "local", "native", "wrap", "xp")
+    __slots__ = ("array_type", "backend", "fns", "local", "native", "scoped", "wrap", "xp")
 
     def __init__(self, backend: Backend, local: str) -> None:
         self.backend, self.local = backend, local
@@ -72,6 +72,8 @@ class Device:
         self.fns: dict[str, Any] = vars(self.xp)
         self.array_type = backend.array_type
         self.wrap = backend.wrap
+        # Whether operators of raw arrays need `backend.scope`: not where the only device is always current.
+        self.scoped = type(backend).scope is not Backend.scope and len(backend.devices()) > 1
 
     def __str__(self) -> str:
         short = self.local.partition(":")[0] in self.backend.short_names
@@ -475,9 +477,11 @@ def use_device(spec: Device | str) -> Iterator[Device]:
     ...     tinyxp.zeros(2).device
     device('cpu')
     """
-    token = _context.set(device(spec))
+    chosen = device(spec)
+    token = _context.set(chosen)
     try:
-        yield device(spec)
+        with chosen.backend.scope(chosen.local):
+            yield chosen
     finally:
         _context.reset(token)
 
@@ -486,4 +490,4 @@ def _to_host(d: DType) -> Any:
     return get_backend(HOST).native_dtype(d)
 
 
-dtypes._host_dtype = _to_host  # noqa: SLF001 - the hook that dtypes leaves for the module above it
+dtypes._host_dtype = _to_host

@@ -27,6 +27,8 @@ from tinyxp._draw import keep_mask
 from tinyxp.errors import DTypeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tinyxp._core import Tensor
     from tinyxp._draw import Key
     from tinyxp.backend import Device
@@ -157,7 +159,7 @@ class Generator:
             In ``[0, 2**32)``: not every library computes with uint32.
         """
         draw, d = self._next(shape, device)
-        return _core.wrap(_draw.bits(draw), d)
+        return _made(d, _draw.bits, draw)
 
     def uniform(
         self,
@@ -195,8 +197,8 @@ class Generator:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"uniform expects finite low < high; got low={low}, high={high}")
         draw, d = self._next(shape, device)
-        raw = _draw.uniform(draw, *_floating(dtype, d), low=float(low), high=float(high))
-        return _core.wrap(raw, d)
+        kind = _floating(dtype, d)
+        return _made(d, _draw.uniform, draw, *kind, low=float(low), high=float(high))
 
     def normal(
         self,
@@ -234,8 +236,8 @@ class Generator:
                 f"normal expects a finite mean and std >= 0; got mean={mean}, std={std}"
             )
         draw, d = self._next(shape, device)
-        raw = _draw.normal(draw, *_floating(dtype, d), mean=float(mean), std=float(std))
-        return _core.wrap(raw, d)
+        kind = _floating(dtype, d)
+        return _made(d, _draw.normal, draw, *kind, mean=float(mean), std=float(std))
 
     def integers(
         self, low: int, high: int, shape: Shape = (), *, device: Device | str | None = None
@@ -266,7 +268,7 @@ class Generator:
                 f"integers expects low < high, at most 2**62 apart, in int64; got low={low}, high={high}"
             )
         draw, d = self._next(shape, device)
-        return _core.wrap(_draw.integers(draw, low=low, high=high), d)
+        return _made(d, _draw.integers, draw, low=low, high=high)
 
     def permutation(self, n: int, *, device: Device | str | None = None) -> Tensor:
         """Return the numbers 0 … `n` - 1 in random order.
@@ -288,7 +290,7 @@ class Generator:
         [0, 1, 2, 3]
         """
         draw, d = self._next(operator.index(n), device)
-        return _core.wrap(_draw.permutation(draw), d)
+        return _made(d, _draw.permutation, draw)
 
     # ------------------------------------------------------------ state
     def state_dict(self) -> dict[str, Any]:
@@ -321,6 +323,12 @@ class Generator:
 
     def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
         return _from_state, (self.state_dict(),)
+
+
+def _made(device: Device, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    """Return what `function` draws, as a Tensor of `device`, whose operators it may use."""
+    with device.backend.scope(device.local):
+        return _core.wrap(function(*args, **kwargs), device)
 
 
 def _from_state(state: dict[str, Any]) -> Generator:

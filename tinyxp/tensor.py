@@ -316,7 +316,7 @@ def to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:  #
     return ops.to_device(self, device)
 
 
-def __array_namespace__(self: Tensor, /, *, api_version: str | None = None) -> Any:  # noqa: N807
+def __array_namespace__(self: Tensor, /, *, api_version: str | None = None) -> Any:  # noqa: ARG001, N807
     """Return tinyxp.
 
     Examples

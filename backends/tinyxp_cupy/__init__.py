@@ -36,6 +36,7 @@ class CupyBackend(Backend):
 
     name = "cupy"
     short_names: ClassVar[tuple[str, ...]] = ("cuda",)
+    host_visible: ClassVar[bool] = False
     repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "tanh"})
 
     @cached_property
@@ -191,7 +192,9 @@ class CupyBackend(Backend):
         """Return the function `name` of ``cupyx.scipy.special``."""
         from cupyx.scipy import special
 
-        function = getattr(special, name)
+        function = getattr(special, name, None)
+        if function is None:
+            raise AttributeError(f"CuPy has no special function {name!r}")
 
         def on_device(*args: Any) -> Array:
             first = next(a for a in args if isinstance(a, self.cupy.ndarray))
@@ -202,7 +205,10 @@ class CupyBackend(Backend):
 
     def getitem(self, x: Array, key: Any, /) -> Array:
         """Return ``x[key]`` by NumPy's rules; an index array out of bounds wraps round unseen."""
-        return x[key]
+        try:
+            return x[key]
+        except ValueError as exc:  # index arrays that do not broadcast
+            raise IndexError(str(exc)) from None
 
     def setitem(self, x: Array, key: Any, value: Any, /) -> None:
         """Write `value` to ``x[key]`` by NumPy's rules; of two values for one element the last stays."""

@@ -28,7 +28,7 @@ _vecdot: Any = np.vecdot
 
 # Names that NumPy spells and defines as the standard does (the ufuncs among them without any wrapper).
 _RAW = """arange asarray empty empty_like eye full full_like linspace ones ones_like zeros ceil floor
-trunc sign tensordot std var unique_all unique_counts unique_inverse unique_values""".split()  # noqa: SIM905
+trunc sign tensordot std var unique_all unique_counts unique_inverse unique_values""".split()
 
 
 def _widen(x: Array) -> Any:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.torch as compat
+import numpy as np
 import torch
 
 from tinyxp import _standard
@@ -56,7 +57,7 @@ def _from_host(x: Any, device: torch.device) -> Any:
         return type(x)(*(_from_host(item, device) for item in x))
     if isinstance(x, list | tuple):
         return type(x)(_from_host(item, device) for item in x)
-    return torch.tensor(x, device=device) if hasattr(x, "dtype") else x
+    return torch.from_numpy(np.array(x)).to(device) if hasattr(x, "dtype") else x
 
 
 def _device(args: tuple[Any, ...]) -> torch.device:

@@ -70,7 +70,7 @@ class Cotangents:
         elif key in self.owned:
             self.arrived[key] = node.device.xp.iadd(before, value)
         else:
-            self.arrived[key] = before + value
+            self.arrived[key] = node.device.xp.add(before, value)
             self.owned.add(key)
 
     def take(self, node: Node | Leaf, index: int) -> tuple[Any, bool]:
@@ -241,7 +241,11 @@ class _Walk:
                         what=f"a parameter of shape {tuple(t._raw.shape)}, saved by {node.name}"
                     )
                 )
-        results = taped_cotangents(node, gs) if self.taped else raw_cotangents(node, gs)
+        if node.device.scoped and not self.taped:
+            with node.device.backend.scope(node.device.local):
+                results = raw_cotangents(node, gs)
+        else:
+            results = taped_cotangents(node, gs) if self.taped else raw_cotangents(node, gs)
         fresh_ones = not node.op.passes and node.op.custom is None
         for p, index, r in zip(node.parents, node.indices, results, strict=False):
             if p is None or r is None or (self.wanted is not None and p not in self.wanted):

@@ -511,7 +511,8 @@ def _matmul_right(xp: Any, g: Any, _out: Any, x: Any, _y: Any) -> Any:
     if len(_y.shape) == 1:
         return xp.squeeze(xp.matmul(xp.matrix_transpose(x), xp.expand_dims(g, axis=-1)), axis=-1)
     if len(_y.shape) == 2 < len(x.shape):  # noqa: PLR2004 - a matrix
-        x, g = xp.reshape(x, (-1, x.shape[-1])), xp.reshape(g, (-1, g.shape[-1]))
+        rows = math.prod(x.shape[:-1])
+        x, g = xp.reshape(x, (rows, x.shape[-1])), xp.reshape(g, (rows, g.shape[-1]))
     return xp.matmul(xp.matrix_transpose(x), g)
 
 

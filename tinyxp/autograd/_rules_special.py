@@ -210,13 +210,15 @@ def _logsumexp(xp: Any, g: Any, out: Any, x: Any, *, axis: Any, keepdims: bool) 
     The exponentials are divided by their sum once more, because `out` is rounded.
     """
     g, out = (_spread(xp, v, x, axis, keepdims=keepdims) for v in (g, out))
-    none = (out < 0) & ~xp.isfinite(out)
-    share = xp.exp(xp.where((x == out) | none, xp.zeros_like(x), x - out))
+    infinite = ~xp.isfinite(out)
+    none = infinite & (out < 0)
+    same = none | (infinite & (x == out))
+    share = xp.exp(_unless(xp, same, x) - _unless(xp, same, out))
     total = xp.sum(share, axis=_axes(axis, len(x.shape)), keepdims=True)
     return _unless(xp, none, g * share / total)
 
 
-define("special.logsumexp", _logsumexp, guard=True)
+define("special.logsumexp", _logsumexp)
 
 # ================================================================ error functions, the normal distribution
 define("special.erfc", lambda xp, g, _out, x: -g * (2 / ROOT_PI) * xp.exp(-x * x))

@@ -192,7 +192,7 @@ class TokenDataset:
                 )
 
     # ------------------------------------------------------------ batches
-    def batch(  # noqa: PLR0913 - options, each with a name
+    def batch(
         self,
         step: int,
         *,

@@ -31,9 +31,9 @@ class LayerNorm(Module):
 
     Attributes
     ----------
-    gamma : Parameter, shape (*normalized_shape)
+    gamma : Parameter, shape normalized_shape
         Starts at 1.
-    beta : Parameter, shape (*normalized_shape)
+    beta : Parameter, shape normalized_shape
         Starts at 0.
 
     Examples
@@ -81,7 +81,7 @@ class RMSNorm(Module):
 
     Attributes
     ----------
-    gamma : Parameter, shape (*normalized_shape)
+    gamma : Parameter, shape normalized_shape
         Starts at 1.
 
     Examples

@@ -6,8 +6,8 @@ This module is also what derivative rules see as ``xp`` when a backward pass is 
 from __future__ import annotations
 
 from tinyxp import dtypes as _dtypes
-from tinyxp.ops import _elementwise, fused
 from tinyxp.ops import fft as fft
+from tinyxp.ops import fused as fused
 from tinyxp.ops import linalg as linalg
 from tinyxp.ops._beyond import *  # noqa: F403
 from tinyxp.ops._convolution import *  # noqa: F403
@@ -30,6 +30,7 @@ from tinyxp.ops._linear_algebra import *  # noqa: F403
 from tinyxp.ops._manipulation import *  # noqa: F403
 from tinyxp.ops._searching import *  # noqa: F403
 from tinyxp.ops._statistical import *  # noqa: F403
+from tinyxp.ops._tables import *  # noqa: F403
 
 e, inf, nan, pi = 2.718281828459045, float("inf"), float("nan"), 3.141592653589793
 newaxis = None

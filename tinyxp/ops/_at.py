@@ -10,7 +10,7 @@ from tinyxp.ops import _dispatch
 from tinyxp.ops._creation import arange, asarray
 from tinyxp.ops._elementwise import maximum, minimum, multiply, positive
 from tinyxp.ops._indexing import freeze, getitem, setitem, take, unindex
-from tinyxp.ops._manipulation import broadcast_to, concat, expand_dims, reshape
+from tinyxp.ops._manipulation import broadcast_to, concat, reshape
 from tinyxp.ops._searching import argsort, where
 from tinyxp.ops._statistical import max as largest_along
 

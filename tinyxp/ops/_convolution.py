@@ -123,7 +123,7 @@ def _each(value: Any, d: int, name: str) -> Ints:
 
 
 # ---------------------------------------------------------------- convolution
-def conv1d(  # noqa: PLR0913 - the options of a convolution
+def conv1d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -167,7 +167,7 @@ def conv1d(  # noqa: PLR0913 - the options of a convolution
     return _conv("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
 
 
-def conv2d(  # noqa: PLR0913 - the options of a convolution
+def conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -201,7 +201,7 @@ def conv2d(  # noqa: PLR0913 - the options of a convolution
     return _conv("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
 
 
-def _conv(  # noqa: PLR0913 - as above
+def _conv(
     name: str,
     d: int,
     x: Tensor,
@@ -234,7 +234,7 @@ def _grouped(filters: Tensor, columns: Tensor) -> Tensor:
     return matmul(getitem(filters, 0), getitem(columns, (..., 0, slice(None), slice(None))))
 
 
-def _check(name: str, d: int, x: Tensor, weight: Tensor, groups: int, input_axis: int) -> int:  # noqa: PLR0913
+def _check(name: str, d: int, x: Tensor, weight: Tensor, groups: int, input_axis: int) -> int:
     """Return the number of channels of `x`, after a look at all shapes."""
     shape, kernel = tuple(x._raw.shape), tuple(weight._raw.shape)
     if len(kernel) != d + 2 or len(shape) < d + 1:
@@ -273,7 +273,7 @@ def _padded(x: Tensor, widths: Sequence[tuple[int, int]], value: float) -> Tenso
 
 
 # ---------------------------------------------------------------- transposed convolution
-def conv_transpose1d(  # noqa: PLR0913 - the options of a convolution
+def conv_transpose1d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -312,7 +312,7 @@ def conv_transpose1d(  # noqa: PLR0913 - the options of a convolution
     return _conv_transpose("conv_transpose1d", 1, x, weight, bias, *options)
 
 
-def conv_transpose2d(  # noqa: PLR0913 - the options of a convolution
+def conv_transpose2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -348,7 +348,7 @@ def conv_transpose2d(  # noqa: PLR0913 - the options of a convolution
     return _conv_transpose("conv_transpose2d", 2, x, weight, bias, *options)
 
 
-def _conv_transpose(  # noqa: PLR0913 - as above
+def _conv_transpose(
     name: str,
     d: int,
     x: Tensor,
@@ -435,7 +435,7 @@ def _max_pool(x: Tensor, sizes: Ints, stride: Any, padding: Any, dilation: Any) 
     return reshape(largest_along(windows, axis=-2), (*x._raw.shape[: -len(sizes)], *counts))
 
 
-def _windows(  # noqa: PLR0913 - the options of pooling
+def _windows(
     x: Tensor, sizes: Ints, stride: Any, padding: Any, dilation: Any, value: float
 ) -> tuple[Tensor, Ints]:
     """Return the windows as columns, and how many there are along each axis."""

@@ -97,16 +97,16 @@ def asarray(
     (2, 2)
     """
     if type(obj) in TENSORS:
-        return _from_tensor(obj, dtype, device, copy)
+        return _from_tensor(obj, dtype, device, copy=copy)
     if isinstance(obj, (list, tuple)) and _holds_tensor(obj):
         return _from_nested(obj, dtype, device)
     owner = _owner(obj)
     if owner is not None and owner.name != _backend.HOST:
-        return _from_foreign(owner, obj, dtype, device, copy)
-    return _from_host(obj, dtype, _where(device), copy)
+        return _from_foreign(owner, obj, dtype, device, copy=copy)
+    return _from_host(obj, dtype, _where(device), copy=copy)
 
 
-def _from_tensor(x: Tensor, dtype: DTypeLike, device: DeviceLike, copy: bool | None) -> Tensor:
+def _from_tensor(x: Tensor, dtype: DTypeLike, device: DeviceLike, *, copy: bool | None) -> Tensor:
     from tinyxp.ops._data_types import astype, to_device
 
     fresh(x)
@@ -158,17 +158,17 @@ def _owner(obj: Any) -> _backend.Backend | None:
 
 
 def _from_foreign(
-    owner: _backend.Backend, obj: Any, dtype: DTypeLike, device: DeviceLike, copy: bool | None
+    owner: _backend.Backend, obj: Any, dtype: DTypeLike, device: DeviceLike, *, copy: bool | None
 ) -> Tensor:
     home = owner.device(owner.device_of(obj))
     raw = owner.xp.copy(obj) if copy else obj
     t = wrap(raw, home)
     if device is None and dtype is None:
         return t
-    return _from_tensor(t, dtype, device, None if copy else copy)
+    return _from_tensor(t, dtype, device, copy=None if copy else copy)
 
 
-def _from_host(obj: Any, dtype: DTypeLike, device: Device, copy: bool | None) -> Tensor:
+def _from_host(obj: Any, dtype: DTypeLike, device: Device, *, copy: bool | None) -> Tensor:
     host = _backend.get_backend(_backend.HOST)
     if not hasattr(obj, "dtype") and dtype is None:
         dtype = _default_for(host, obj)
@@ -230,10 +230,10 @@ def from_dlpack(x: Any, /, *, device: DeviceLike = None, copy: bool | None = Non
     """
     if type(x) in TENSORS:
         x._check_exportable("xp.from_dlpack(x)", "xp.from_dlpack(x.detach())")
-        return _from_tensor(x, None, device, copy)
+        return _from_tensor(x, None, device, copy=copy)
     owner = _owner(x)
     if owner is not None:
-        return _from_foreign(owner, x, None, device, copy)
+        return _from_foreign(owner, x, None, device, copy=copy)
     target = _where(device)
     raw = (
         target.backend.library.from_dlpack(x, copy=copy)

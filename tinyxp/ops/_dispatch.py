@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import _fused, dtypes
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, make_view, wrap
-from tinyxp.autograd._record import TABLE
+from tinyxp.autograd._record import TABLE, record, record1, record2, record_view
 from tinyxp.autograd._record import op as table_line
-from tinyxp.autograd._record import record, record1, record2, record_view
 from tinyxp.errors import (
     MIXED_DEVICES,
     DeviceMismatchError,

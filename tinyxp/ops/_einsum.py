@@ -115,7 +115,7 @@ def _sizes(subscripts: str, terms: Sequence[Labels], tensors: Sequence[Tensor]) 
     for labels, t in zip(terms, tensors, strict=True):
         for a, n in zip(labels, t._raw.shape, strict=True):
             have = sizes.get(a, 1)
-            if n != have and n != 1 and have != 1:
+            if n not in (have, 1) and have != 1:
                 raise ShapeError(
                     f"einsum {subscripts!r}: axis {a!r} has the lengths {have} and {n}; "
                     f"got shapes {', '.join(str(tuple(x._raw.shape)) for x in tensors)}"

@@ -7,6 +7,7 @@ view was made, and with no look at an array.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -76,37 +77,32 @@ def reshaped(shape: tuple[int, ...], strides: Strides, new: tuple[int, ...]) -> 
     if math.prod(shape) == 0:
         return c_strides(new)
     old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    lengths = [n for n in new if n != 1]
     found: list[int] = []
     i = j = 0
-    while i < len(old) or j < len(new):
-        if j < len(new) and new[j] == 1:
-            found.append(0)
-            j += 1
-            continue
-        if i >= len(old) or j >= len(new):
-            return None
-        first_i, first_j, a, b = i, j, old[i][0], new[j]
-        while a != b:
-            if a < b:
-                i += 1
-                if i >= len(old):
-                    return None
-                a *= old[i][0]
-            else:
-                j += 1
-                if j >= len(new):
-                    return None
-                b *= new[j]
-        for k in range(first_i, i):
-            if old[k][1] != old[k + 1][1] * old[k + 1][0]:
+    while i < len(old) and j < len(lengths):
+        end_i, end_j = _group([n for n, _ in old], i, lengths, j)
+        for (_, s), (m, t) in itertools.pairwise(old[i:end_i]):
+            if s != t * m:
                 return None
-        step, group = old[i][1], []
-        for n in reversed(new[first_j : j + 1]):
-            group.append(step)
-            step *= n
-        found += reversed(group)
-        i, j = i + 1, j + 1
-    return tuple(found)
+        step = old[end_i - 1][1]
+        found += [step * k for k in c_strides(lengths[j:end_j])]
+        i, j = end_i, end_j
+    rest = iter(found)
+    return tuple(0 if n == 1 else next(rest) for n in new)
+
+
+def _group(old: list[int], i: int, new: list[int], j: int) -> tuple[int, int]:
+    """Return the ends of the smallest groups of axes, from `i` and `j` on, of equal size."""
+    a, b = old[i], new[j]
+    while a != b:
+        if a < b:
+            i += 1
+            a *= old[i]
+        else:
+            j += 1
+            b *= new[j]
+    return i + 1, j + 1
 
 
 def indexed(shape: tuple[int, ...], strides: Strides, key: Any) -> tuple[tuple[int, ...], Strides]:

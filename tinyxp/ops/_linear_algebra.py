@@ -51,7 +51,8 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
             f"matmul expects (..., M, K) @ (..., K, N) with equal K; got {x1.shape} @ {x2.shape}"
         )
     if n == 2 < m:  # noqa: PLR2004 - many rows with one matrix: a single product, not one for each
-        rows = reshape(x1, (-1, x1._raw.shape[-1]))
+        lead = _dispatch.size_of(x1._raw.shape[:-1])
+        rows = reshape(x1, (lead, x1._raw.shape[-1]))
         return reshape(_matmul(rows, x2), (*x1._raw.shape[:-1], x2._raw.shape[-1]))
     return _matmul(x1, x2)
 

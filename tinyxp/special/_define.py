@@ -87,7 +87,7 @@ def _quaternary(name: str, forward: Any) -> Callable[[Any, Any, Any, Any], Tenso
 _MAKERS: tuple[Callable[[str, Any], Any], ...] = (_unary, _binary, _ternary, _quaternary)
 
 
-def make(  # noqa: PLR0913 - what a function and its documentation are made of
+def make(
     name: str,
     arguments: str,
     what: str,
@@ -120,7 +120,7 @@ def make(  # noqa: PLR0913 - what a function and its documentation are made of
     return function
 
 
-def document(  # noqa: PLR0913 - as above
+def document(
     function: Any,
     name: str,
     arguments: str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyxp import dtypes, func, ops
 from tinyxp.errors import DTypeError
@@ -67,7 +67,8 @@ def gradcheck(
     for i, p in enumerate(primals):
         if p.dtype.name not in ("float64", "complex128"):
             raise DTypeError(f"gradcheck needs double precision; primal {i} has dtype {p.dtype}")
-    _check(f, [p.detach() for p in primals], order, rtol, step, Generator(seed), "")
+    how = _Tolerance(rtol, step, Generator(seed))
+    _check(f, [p.detach() for p in primals], order, how, "")
 
 
 def _random_like(x: Tensor, generator: Generator) -> Tensor:
@@ -92,15 +93,16 @@ def _outputs(out: Any) -> list[Tensor]:
     return [o for o in outs if o.dtype.kind in "fc"]
 
 
+class _Tolerance(NamedTuple):
+    rtol: float
+    step: float
+    generator: Generator
+
+
 def _check(
-    f: Callable[..., Any],
-    primals: list[Tensor],
-    order: int,
-    rtol: float,
-    step: float,
-    generator: Generator,
-    path: str,
+    f: Callable[..., Any], primals: list[Tensor], order: int, how: _Tolerance, path: str
 ) -> None:
+    rtol, step, generator = how
     outs = [o.detach() for o in _outputs(f(*primals))]
     tangents = [_random_like(p, generator) for p in primals]
     weights = [_random_like(o, generator) for o in outs]
@@ -124,7 +126,7 @@ def _check(
                 f"(allowed: {rtol * scale:.3g}); primals {[(p.shape, dtypes.of(p.data.dtype).name) for p in primals]}"
             )
     if order > 1:
-        _check(reverse, primals, order - 1, 10 * rtol, step, generator, f"{path}vjp of ")
+        _check(reverse, primals, order - 1, how._replace(rtol=10 * rtol), f"{path}vjp of ")
 
 
 def _vjp(f: Callable[..., Any], weights: list[Tensor]) -> Callable[..., tuple[Tensor, ...]]:

@@ -70,7 +70,7 @@ class RunConfig:
     clip: float = _option(1.0, "largest norm of the gradient")
     eval_every: int = _option(250, "steps between two looks at the validation loss")
     eval_windows: int = _option(
-        256, "crops of the validation text in such a look (the last takes all)"
+        256, "crops of the validation text in such a look (the last takes far more)"
     )
     time_limit: float = _option(
         0.0, "shorten the run to about so many seconds (0: never)", at_least=0.0

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Result", "train"]
 
 _SAVE_EVERY = 60.0  # seconds
-_FIRST_PLAN = 20  # steps after which the time limit is first looked at
+_PLAN_EVERY = 20  # steps between two looks at the time limit
+_FINAL_TOKENS = 1 << 17  # of the validation text, at most, for the last loss
 
 
 class Result(NamedTuple):
@@ -44,7 +45,8 @@ class Result(NamedTuple):
     finished : bool
         Whether these are all; if not, someone asked to stop.
     val_loss : float or None
-        Validation loss in nats per token, over all of the validation text if the run is finished.
+        The last validation loss in nats per token; of a finished run over all of the validation text, or
+        131,072 tokens evenly spread over it.
     seconds : float
         Duration of this call.
     trainer : Trainer
@@ -124,6 +126,7 @@ class _Session:
         self, config: RunConfig, folder: Path, trainer: Trainer, progress: Progress, *, resume: bool
     ) -> None:
         self.config, self.folder, self.trainer, self.progress = config, folder, trainer, progress
+        self.wanted = config.steps
         self.val_loss: float | None = None
         self.shown: float | None = None  # the smoothed training loss
         self.pending: list[Measured] = []  # not yet read from the device
@@ -191,18 +194,20 @@ class _Session:
             self.validate()
         elif self.meter.due:
             self.flush()
-        if done in {_FIRST_PLAN, self.config.steps // 4, self.config.steps // 2}:
+        if self.config.time_limit and done % _PLAN_EVERY == 0 and done <= self.config.steps // 2:
             self.plan()
         if perf_counter() - self.saved_at > _SAVE_EVERY:
             self.flush()
             self.save()
 
     def validate(self) -> None:
-        """Measure the validation loss, at the end over all of the text."""
+        """Measure the validation loss, at the end over all of the text or a large part."""
         rows = self.read()
-        last = self.trainer.step == self.config.steps
+        windows = self.config.eval_windows
+        if self.trainer.step == self.config.steps:
+            windows = max(windows, _FINAL_TOKENS // self.config.context)
         with self.meter.pause():
-            self.val_loss = self.trainer.evaluate(None if last else self.config.eval_windows)
+            self.val_loss = self.trainer.evaluate(windows)
         rows = rows or [{"step": self.trainer.step}]
         rows[-1]["val_loss"] = self.val_loss
         self.write(rows, validated=True)
@@ -255,19 +260,22 @@ class _Session:
         self.progress.update(status)
 
     def plan(self) -> None:
-        """Shorten the run to what the time limit allows at the speed seen so far."""
-        limit, step = self.config.time_limit, self.trainer.step
-        if not limit:
-            return
+        """Take as many steps, of those that were asked for, as the time limit allows at today's speed.
+
+        Only in the first half, in which a schedule with a plateau has not begun to fall.
+        """
         self.flush()
+        limit, step = self.config.time_limit, self.trainer.step
         more = self.meter.affordable(limit - self.meter.elapsed, self.config.eval_every)
-        if step + more < self.config.steps:
+        steps = min(self.wanted, step + max(1, more))
+        if steps == self.config.steps:
+            return
+        if self.config.steps == self.wanted:
             self.progress.say(
-                f"time   {self.config.steps} steps would take too long here: stopping at {step + more} "
-                f"(--time-limit {limit:g})"
+                f"time   {self.wanted} steps would take too long here: fewer, by --time-limit {limit:g}"
             )
-            self.config = self.trainer.config = self.config.with_(steps=step + max(1, more))
-            self.save_config()
+        self.config = self.trainer.config = self.config.with_(steps=steps)
+        self.save_config()
 
     def save(self) -> None:
         """Write the checkpoint."""
