@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -298,8 +298,9 @@ def where(draw):
 
 def clip(draw):
     x = draw(arrays(REAL))
-    low, high = (draw(st.none() | st.integers(0, 2) | arrays([x.dtype.name], shape=x.shape)) for _ in range(2))
-    return (x, low, high), {}
+    low = draw(st.none() | st.integers(0, 1) | arrays([x.dtype.name], shape=x.shape))
+    high = None if low is None else low + low.dtype.type(1) if hasattr(low, "dtype") else low + 1
+    return (x, low, draw(st.sampled_from([None, high]))), {}
 
 
 def matrices(draw):
@@ -335,8 +336,7 @@ def triangle(draw):
 
 
 def isin(draw):
-    dtype = draw(st.sampled_from(["int64", "float64"]))
-    return (draw(arrays([dtype])), draw(arrays([dtype]))), {"invert": draw(st.booleans())}
+    return (draw(arrays(["int64"])), draw(arrays(["int64"]))), {"invert": draw(st.booleans())}
 
 
 FLAGS = {"descending": st.booleans(), "stable": st.just(True)}
@@ -387,7 +387,7 @@ def test_every_array_function_has_a_case():
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_values_are_those_of_numpy(xp, name, data):
     """The same shapes, dtypes and values, or both refuse."""
@@ -406,13 +406,13 @@ def test_values_are_those_of_numpy(xp, name, data):
 
 @pytest.mark.filterwarnings("ignore")  # array-api-strict warns of what it does not know
 @pytest.mark.parametrize("name", sorted({*_standard.ELEMENTWISE} - {"clip"}))
-@settings(max_examples=25)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_elementwise_values_are_those_of_numpy(xp, name, data):
     """Whatever array-api-strict takes: one array, two that broadcast, or one and a number."""
     strict = pytest.importorskip("array_api_strict")
     function = getattr(xp, name)
-    x = data.draw(arrays(ANY))
+    x = data.draw(arrays({"logical": ["bool"], "imag": ["complex128"]}.get(name.partition("_")[0], ANY)))
     args = [x]
     if len(parameters(function)) == 2:
         y = data.draw(arrays([x.dtype.name], shape=x.shape[data.draw(st.integers(0, x.ndim)) :]))

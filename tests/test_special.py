@@ -28,9 +28,15 @@ def spread(low, high, n=5, seed=0):
 # Arguments of each function, and which of them it is differentiated with respect to.
 WIDE, POSITIVE, UNIT = spread(-2, 2), spread(0.3, 4), spread(0.1, 0.9)
 ONE = {
-    **dict.fromkeys("erf erfc erfcx erfi dawsn ndtr log_ndtr expit log_expit exp2 exp10".split(), WIDE),
-    **dict.fromkeys("sinc cosm1 exprel expm1 sindg cosdg tandg j0 j1 i0 i1 i0e i1e expi".split(), WIDE),
-    **dict.fromkeys("gammaln digamma psi gamma entr cbrt log1p y0 y1 k0 k1 k0e k1e exp1".split(), POSITIVE),
+    **dict.fromkeys(
+        "erf erfc erfcx erfi dawsn ndtr log_ndtr expit log_expit exp2 exp10".split(), WIDE
+    ),
+    **dict.fromkeys(
+        "sinc cosm1 exprel expm1 sindg cosdg tandg j0 j1 i0 i1 i0e i1e expi".split(), WIDE
+    ),
+    **dict.fromkeys(
+        "gammaln digamma psi gamma entr cbrt log1p y0 y1 k0 k1 k0e k1e exp1".split(), POSITIVE
+    ),
     **dict.fromkeys("erfinv logit ndtri erfcinv ellipk ellipe".split(), UNIT),
     "cotdg": spread(20, 70),
     "spence": spread(0.3, 2),
@@ -83,7 +89,9 @@ OTHERS = {"logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln"}  #
 NO_KINK = {"huber": 1}  # second derivatives jump at the kink of the first
 
 
-CUPY_LACKS = set("dawsn ellipe erfi hyp1f1 hyp2f1 iv ive jv kv kve ndtri_exp owens_t spence yv".split())
+CUPY_LACKS = set(
+    "dawsn ellipe erfi hyp1f1 hyp2f1 iv ive jv kv kve ndtri_exp owens_t spence yv".split()
+)
 NEEDED = {"ellipk": "hyp2f1"}  # by a derivative
 
 
@@ -119,7 +127,9 @@ def lacking(xp, name):
     device = xp.ones(1).device
     if device.backend.name != "cupy" or NEEDED.get(name, name) not in CUPY_LACKS:
         return False
-    with pytest.raises(AttributeError, match=f"CuPy has no special function '{NEEDED.get(name, name)}'"):
+    with pytest.raises(
+        AttributeError, match=f"CuPy has no special function '{NEEDED.get(name, name)}'"
+    ):
         getattr(device.xp.special, NEEDED.get(name, name))
     return True
 
@@ -366,6 +376,7 @@ def test_half_precision(xp):
 def test_without_scipy(monkeypatch):
     """The error says what to install; what needs no library still works."""
     import tinyxp_numpy
+
     monkeypatch.setattr(tinyxp_numpy, "_special", lambda: None)
     cpu = tinyxp.device("cpu")
     monkeypatch.setattr(cpu.xp, "special", Special(cpu.backend))

@@ -206,21 +206,21 @@ def compare(xp, program, x, looks):
 LOOKS = st.sets(st.integers(0, 9))
 
 
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(program=programs(), looks=LOOKS)
 def test_values_in_plain_mode(xp, program, looks):
     """Every array has NumPy's values, whether it was looked at between the writes or not."""
     compare(xp, program, xp.asarray(program.x), looks)
 
 
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(program=programs(), looks=LOOKS)
 def test_values_in_recording_mode(xp, program, looks):
     """Recording changes no value."""
     compare(xp, program, xp.Tensor(program.x, requires_grad=True), looks)
 
 
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(program=programs(), taped=st.booleans(), seed=st.integers(0, 9))
 def test_gradients(xp, program, taped, seed):
     """The derivative in a direction is that of NumPy's program at a complex step, which is exact."""

@@ -41,7 +41,9 @@ def _reduction(name: str) -> Callable[..., Tensor]:
 
 def reshape(self: Tensor, *shape: Any, copy: bool | None = None) -> Tensor:
     """Return ``tinyxp.reshape`` of this Tensor; the shape may be spread over the arguments."""
-    return ops.reshape(self, _spread(shape), copy=copy)
+    if len(shape) == 1 and type(shape[0]) is not int:
+        shape = shape[0]
+    return ops.reshape(self, shape, copy=copy)
 
 
 def _spread(values: tuple[Any, ...]) -> tuple[int, ...]:

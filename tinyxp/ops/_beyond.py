@@ -259,6 +259,7 @@ def index_add(x: Tensor, indices: Tensor, values: Any, /, *, axis: int) -> Tenso
 
 
 # ---------------------------------------------------------------- padding
+PAIR = 2  # before and after
 PAD_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
@@ -307,18 +308,17 @@ def pad(
 
 
 def _pad_widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
+    """Return the numbers of elements before and after each axis."""
     if isinstance(pad_width, int):
-        widths = [(pad_width, pad_width)] * ndim
-    elif len(pad_width) == 2 and all(isinstance(w, int) for w in pad_width):  # noqa: PLR2004
-        widths = [tuple(pad_width)] * ndim
-    else:
-        widths = [tuple(w) for w in pad_width]
-        widths = widths * ndim if len(widths) == 1 else widths
-    if len(widths) != ndim or any(len(w) != 2 or min(w) < 0 for w in widths):  # noqa: PLR2004
+        pad_width = (pad_width, pad_width)
+    pair = len(pad_width) == PAIR and all(isinstance(w, int) for w in pad_width)
+    widths = [tuple(w) for w in ([pad_width] if pair else pad_width)]
+    widths = widths * ndim if len(widths) == 1 else widths
+    if len(widths) != ndim or any(len(w) != PAIR or min(w) < 0 for w in widths):
         raise ValueError(
             f"pad expects one width, a pair, or {ndim} pairs, none negative; got {pad_width}"
         )
-    return widths
+    return [(before, after) for before, after in widths]
 
 
 def _pad_constant(x: Tensor, widths: Sequence[tuple[int, int]], value: Any) -> Tensor:

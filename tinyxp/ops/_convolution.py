@@ -164,7 +164,8 @@ def conv1d(
     >>> xp.conv1d(x, xp.Tensor([[[-1.0, 1.0]]])).tolist()
     [[1.0, 2.0]]
     """
-    return _conv("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
+    options = {"padding": padding, "dilation": dilation, "groups": groups}
+    return _conv(1, x, weight, bias, stride=stride, **options)
 
 
 def conv2d(
@@ -198,22 +199,25 @@ def conv2d(
     >>> xp.conv2d(xp.ones((1, 3, 3)), xp.ones((1, 1, 2, 2)), padding="same").tolist()
     [[[4.0, 4.0, 2.0], [4.0, 4.0, 2.0], [2.0, 2.0, 1.0]]]
     """
-    return _conv("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
+    options = {"padding": padding, "dilation": dilation, "groups": groups}
+    return _conv(2, x, weight, bias, stride=stride, **options)
 
 
 def _conv(
-    name: str,
     d: int,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    /,
+    *,
     stride: Any,
     padding: Any,
     dilation: Any,
     groups: int,
 ) -> Tensor:
+    name = f"conv{d}d"
     x, weight = as_tensor(x), as_tensor(weight)
-    channels = _check(name, d, x, weight, groups, input_axis=1)
+    channels = _check(name, d, x, weight, groups, transposed=False)
     sizes = tuple(weight._raw.shape[2:])
     steps, dilations = _each(stride, d, "stride"), _each(dilation, d, "dilation")
     x = _padded(x, _padding(name, padding, sizes, steps, dilations), 0)
@@ -234,7 +238,7 @@ def _grouped(filters: Tensor, columns: Tensor) -> Tensor:
     return matmul(getitem(filters, 0), getitem(columns, (..., 0, slice(None), slice(None))))
 
 
-def _check(name: str, d: int, x: Tensor, weight: Tensor, groups: int, input_axis: int) -> int:
+def _check(name: str, d: int, x: Tensor, weight: Tensor, groups: int, *, transposed: bool) -> int:
     """Return the number of channels of `x`, after a look at all shapes."""
     shape, kernel = tuple(x._raw.shape), tuple(weight._raw.shape)
     if len(kernel) != d + 2 or len(shape) < d + 1:
@@ -242,7 +246,7 @@ def _check(name: str, d: int, x: Tensor, weight: Tensor, groups: int, input_axis
             f"{name} expects x of shape (..., C, {d} lengths) and a weight of {d + 2} axes; got {shape} and {kernel}"
         )
     channels = shape[-d - 1]
-    expected = kernel[1] * groups if input_axis else kernel[0]
+    expected = kernel[0] if transposed else kernel[1] * groups
     if channels != expected or kernel[0] % groups:
         raise ShapeError(
             f"{name} expects x with {expected} channels, as its weight of shape {kernel} in {groups} groups; "
@@ -308,8 +312,8 @@ def conv_transpose1d(
     >>> xp.conv_transpose1d(xp.Tensor([[1.0, 2.0]]), xp.ones((1, 1, 2)), stride=2).tolist()
     [[1.0, 1.0, 2.0, 2.0]]
     """
-    options = (stride, padding, output_padding, dilation, groups)
-    return _conv_transpose("conv_transpose1d", 1, x, weight, bias, *options)
+    options = {"padding": padding, "output_padding": output_padding, "dilation": dilation}
+    return _conv_transpose(1, x, weight, bias, stride=stride, groups=groups, **options)
 
 
 def conv_transpose2d(
@@ -344,24 +348,26 @@ def conv_transpose2d(
     >>> xp.conv_transpose2d(xp.ones((1, 2, 2)), xp.ones((1, 1, 2, 2))).tolist()
     [[[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]]
     """
-    options = (stride, padding, output_padding, dilation, groups)
-    return _conv_transpose("conv_transpose2d", 2, x, weight, bias, *options)
+    options = {"padding": padding, "output_padding": output_padding, "dilation": dilation}
+    return _conv_transpose(2, x, weight, bias, stride=stride, groups=groups, **options)
 
 
 def _conv_transpose(
-    name: str,
     d: int,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    /,
+    *,
     stride: Any,
     padding: Any,
     output_padding: Any,
     dilation: Any,
     groups: int,
 ) -> Tensor:
+    name = f"conv_transpose{d}d"
     x, weight = as_tensor(x), as_tensor(weight)
-    channels = _check(name, d, x, weight, groups, input_axis=0)
+    channels = _check(name, d, x, weight, groups, transposed=True)
     sizes, features = tuple(weight._raw.shape[2:]), weight._raw.shape[1] * groups
     steps, dilations = _each(stride, d, "stride"), _each(dilation, d, "dilation")
     pads, more = _each(padding, d, "padding"), _each(output_padding, d, "output_padding")
@@ -431,12 +437,12 @@ def _max_pool(x: Tensor, sizes: Ints, stride: Any, padding: Any, dilation: Any) 
     x = as_tensor(x)
     d = dtypes.of(x._raw.dtype)
     least = -math.inf if d.kind == "f" else dtypes.iinfo(d).min
-    windows, counts = _windows(x, sizes, stride, padding, dilation, least)
+    windows, counts = _windows(x, sizes, stride, padding, dilation=dilation, value=least)
     return reshape(largest_along(windows, axis=-2), (*x._raw.shape[: -len(sizes)], *counts))
 
 
 def _windows(
-    x: Tensor, sizes: Ints, stride: Any, padding: Any, dilation: Any, value: float
+    x: Tensor, sizes: Ints, stride: Any, padding: Any, *, dilation: Any = 1, value: float = 0
 ) -> tuple[Tensor, Ints]:
     """Return the windows as columns, and how many there are along each axis."""
     n = len(sizes)
@@ -502,9 +508,9 @@ def _avg_pool(
     x: Tensor, sizes: Ints, stride: Any, padding: Any, *, count_include_pad: bool
 ) -> Tensor:
     x = as_tensor(x)
-    windows, counts = _windows(x, sizes, stride, padding, 1, 0)
+    windows, counts = _windows(x, sizes, stride, padding)
     out = mean_along(windows, axis=-2)
     if not count_include_pad and padding:
         there = ones(x._raw.shape[-len(sizes) :], dtype=x.dtype, device=x._device)
-        out = out / mean_along(_windows(there, sizes, stride, padding, 1, 0)[0], axis=-2)
+        out = out / mean_along(_windows(there, sizes, stride, padding)[0], axis=-2)
     return reshape(out, (*x._raw.shape[: -len(sizes)], *counts))

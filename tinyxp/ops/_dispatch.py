@@ -415,15 +415,20 @@ def view(
     """
     if x._alias is not None:
         fresh(x)
-    raw = x._raw
     device = x._device
     try:
-        r = forward(raw, *args)
+        r = forward(x._raw, *args)
     except Exception as e:  # noqa: BLE001 - every error is given its context
         raise explain(name, (x, *args), e) from None
     if type(r) is not device.array_type:
         r = device.wrap(r)
-    out = wrap(r, device)
+    out: Tensor = _new(Tensor)
+    out._raw = r
+    out._device = device
+    out._node = None
+    out._index = 0
+    out._version = 0
+    out._shared = False
     if x._node is not None and MODE.grad:
         record_view(TABLE[name], out, x, args)
     return make_view(out, x, step, args)

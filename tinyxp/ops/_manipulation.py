@@ -72,7 +72,8 @@ def reshape(x: Tensor, /, shape: int | Sequence[int], *, copy: bool | None = Non
     """
     if type(x) not in TENSORS:
         x = as_tensor(x)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if type(shape) is not tuple:
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if type(x._alias) is Alias and copy is not True:
         fresh(x)
         copies = not _layout.reshapes_in_place(x, shape)

@@ -299,7 +299,7 @@ def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> Tensor:
     >>> xp.isin(xp.Tensor([1, 5]), xp.Tensor([5, 6])).tolist()
     [False, True]
     """
-    x1, x2, a, b, device = _operands(x1, x2, None if type(x1) not in TENSORS else x1._device)
-    found = device.xp.isin(a, b, invert=invert)
-    out: Tensor = _dispatch.finish(found, device)
+    _, _, a, b, device = _operands(x1, x2, None if type(x1) not in TENSORS else x1._device)
+    tensors = (_dispatch.wrap(a, device), _dispatch.wrap(b, device))
+    out: Tensor = _dispatch.untracked("isin", tensors, {"invert": invert})
     return out

@@ -116,7 +116,7 @@ def make(
     """
     names = arguments.split()
     function = _MAKERS[len(names) - 1](name, forward)
-    document(function, name, arguments, what, example, result, fixed=fixed)
+    document(function, name, arguments, what, example, result=result, fixed=fixed)
     return function
 
 
@@ -126,8 +126,8 @@ def document(
     arguments: str,
     what: str,
     example: str,
-    result: float,
     *,
+    result: float,
     fixed: str = "",
 ) -> None:
     """Give a function its name and docstring; the parameters are those of `make`."""

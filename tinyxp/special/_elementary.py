@@ -190,15 +190,15 @@ def pseudo_huber(delta: Any, r: Any, /) -> Tensor:
     return ops.where(delta < 0, math.inf, delta * delta * u / (1 + ops.sqrt(1 + u)))
 
 
-document(sinc, "sinc", "x", "sin(pi x) / (pi x), 1 at 0", "xp.Tensor(0.5)", 0.6366)
-document(cosm1, "cosm1", "x", "cos(x) - 1, exact also near 0", "xp.Tensor(1.0)", -0.4597)
+document(sinc, "sinc", "x", "sin(pi x) / (pi x), 1 at 0", "xp.Tensor(0.5)", result=0.6366)
+document(cosm1, "cosm1", "x", "cos(x) - 1, exact also near 0", "xp.Tensor(1.0)", result=-0.4597)
 document(
     huber,
     "huber",
     "delta r",
     "Huber's loss: r² / 2 for abs(r) <= delta, delta (abs(r) - delta / 2) beyond",
     "1.0, xp.Tensor(3.0)",
-    2.5,
+    result=2.5,
 )
 document(
     pseudo_huber,
@@ -206,7 +206,7 @@ document(
     "delta r",
     "the smooth Huber loss, delta² (sqrt(1 + (r / delta)²) - 1)",
     "1.0, xp.Tensor(3.0)",
-    2.1623,
+    result=2.1623,
 )
 
 
