@@ -122,12 +122,15 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["ci"])
 def minimums(session: nox.Session) -> None:
-    """Run the suite on the oldest NumPy and array-api-compat that pyproject.toml allows."""
+    """Run the suite on the oldest releases that pyproject.toml allows, SciPy's and the tools' apart."""
     if sys.version_info >= (3, 14) and session.python is None:
         session.skip("the oldest NumPy has no wheel for Python 3.14: nox -P 3.13 -s minimums")
-    oldest = [r.replace(">=", "==") for r in PYPROJECT["project"]["dependencies"]]
-    session.install("-e", ".", *oldest, *group("test"))
-    pytest(session, "--backend=numpy")
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    used = FULL.strip(".[]").split(",")
+    oldest = [*PYPROJECT["project"]["dependencies"], *(r for name in used for r in extras[name])]
+    pins = [r.replace(">=", "==") for r in oldest]
+    session.install("-e", FULL, *pins, *group("test"))
+    pytest(session, "--backend=numpy", "--backend=strict")
 
 
 # ---------------------------------------------------------------- by name only

@@ -22,3 +22,13 @@ class Exception_(NamedTuple):  # noqa: N801 - `Exception` is taken
 
 
 EXCEPTIONS: list[Exception_] = []
+
+
+class ScipyException(NamedTuple):
+    """Tests of SciPy that fail with Tensors, and why."""
+
+    tests: tuple[str, ...]
+    reason: str
+
+
+SCIPY: list[ScipyException] = []

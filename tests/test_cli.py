@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import shutil
 import signal
 import subprocess
@@ -262,9 +263,33 @@ def test_train_refuses_with_one_line(capsys, argv, message):
     assert message in refused(capsys, "train", *out, *argv)
 
 
+def test_a_terminal_without_blocks_and_quotes_is_no_error(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tinyxp",
+        "train",
+        "--preset",
+        "tiny",
+        "--steps",
+        "2",
+        "--out",
+        "run",
+    ]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?" in done.stdout
+    assert (tmp_path / "run").is_dir()
+
+
 def test_an_unwritable_folder_is_refused(capsys):
     (line,) = refused(capsys, "train", "--preset", "tiny", "--out", "text.txt/run").splitlines()
     assert line == "tinyxp: text.txt/run: Not a directory"
+    assert "text.txt is a file; --out expects a folder" in refused(
+        capsys, "train", "--preset", "tiny", "--out", "text.txt"
+    )
 
 
 @pytest.mark.usefixtures("run")

@@ -38,37 +38,106 @@ CONVOLUTIONS = [
 ]
 
 
+# ---------------------------------------------------------------- sums written out
+def pairs(value, d):
+    return (value,) * d if isinstance(value, int) else value
+
+
+def windows(x, kernel, stride=1, dilation=1):
+    """The windows over the last axes: their numbers, then their elements."""
+    d = len(kernel)
+    steps, apart = pairs(stride, d), pairs(dilation, d)
+    whole = [q * (k - 1) + 1 for k, q in zip(kernel, apart, strict=True)]
+    seen = np.lib.stride_tricks.sliding_window_view(x, whole, axis=tuple(range(-d, 0)))
+    return seen[(..., *(slice(None, None, n) for n in (*steps, *apart)))]
+
+
+def around(x, padding, d, value=0.0):
+    widths = [(0, 0)] * (x.ndim - d) + [(p, p) for p in pairs(padding, d)]
+    return np.pad(x, widths, constant_values=value)
+
+
+def convolved(x, weight, bias, *, stride=1, padding=0, dilation=1, groups=1):
+    d = weight.ndim - 2
+    seen = windows(around(x, padding, d), weight.shape[2:], stride, dilation)
+    axes = [1, *range(-d, 0)]
+    parts = [
+        np.moveaxis(np.tensordot(c, w, axes=(axes, [1, *range(2, d + 2)])), -1, 1)
+        for c, w in zip(np.split(seen, groups, axis=1), np.split(weight, groups), strict=True)
+    ]
+    return np.concatenate(parts, axis=1) + bias.reshape(-1, *(1,) * d)
+
+
+def transposed(x, weight, bias, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+    d = weight.ndim - 2
+    numbers = (pairs(v, d) for v in (stride, padding, output_padding, dilation))
+    steps, pads, more, apart = numbers
+    kernel, each = weight.shape[2:], weight.shape[0] // groups
+    lengths = [
+        (n - 1) * s + q * (k - 1) + 1 + m
+        for n, s, q, k, m in zip(x.shape[2:], steps, apart, kernel, more, strict=True)
+    ]
+    out = np.zeros((x.shape[0], weight.shape[1] * groups, *lengths))
+    for c, place, k in product(range(x.shape[1]), np.ndindex(*x.shape[2:]), np.ndindex(*kernel)):
+        first = c // each * weight.shape[1]
+        to = tuple(i * s + j * q for i, s, j, q in zip(place, steps, k, apart, strict=True))
+        key = (slice(None), slice(first, first + weight.shape[1]), *to)
+        out[key] += np.multiply.outer(x[(slice(None), c, *place)], weight[(c, slice(None), *k)])
+    out = out[(..., *(slice(p, n - p) for p, n in zip(pads, lengths, strict=True)))]
+    return out + bias.reshape(-1, *(1,) * d)
+
+
+# ---------------------------------------------------------------- convolution
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_convolution(xp, case):
-    """PyTorch's values, and derivatives in x, weight and bias."""
-    torch = pytest.importorskip("torch")
+    """The sum, and derivatives in x, weight and bias."""
     d, shape, out, kernel, options = case
     groups = options.get("groups", 1)
     arrays = normal(*shape), normal(out, shape[1] // groups, *kernel, seed=1), normal(out, seed=2)
-    expected = getattr(torch.nn.functional, f"conv{d}d")(*map(torch.tensor, arrays), **options)
     conv = getattr(xp, f"conv{d}d")
-    close(conv(*map(xp.asarray, arrays), **options), expected.numpy())
+    close(conv(*map(xp.asarray, arrays), **options), convolved(*arrays, **options))
     check(lambda *a: conv(*a, **options), *arrays)
+
+
+def of_transpose(case, more):
+    d, shape, out, kernel, options = case
+    stride = options.get("stride", 1)
+    options = options | {
+        "stride": 2 if more and np.min(stride) == 1 else stride,
+        "output_padding": more,
+    }
+    groups = options.get("groups", 1)
+    arrays = normal(*shape), normal(shape[1], out // groups, *kernel, seed=1), normal(out, seed=2)
+    return f"conv_transpose{d}d", arrays, options
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 @pytest.mark.parametrize("more", [0, 1])
 def test_transposed_convolution(xp, case, more):
-    """PyTorch's values, and derivatives in x, weight and bias."""
-    torch = pytest.importorskip("torch")
-    d, shape, out, kernel, options = case
-    stride = options.get("stride", 1)
-    if more and np.min(stride) == 1:
-        stride = 2
-    options = options | {"stride": stride, "output_padding": more}
-    groups = options.get("groups", 1)
-    arrays = normal(*shape), normal(shape[1], out // groups, *kernel, seed=1), normal(out, seed=2)
-    conv = getattr(xp, f"conv_transpose{d}d")
-    expected = getattr(torch.nn.functional, f"conv_transpose{d}d")(
-        *map(torch.tensor, arrays), **options
-    )
-    close(conv(*map(xp.asarray, arrays), **options), expected.numpy())
+    """The sum, and derivatives in x, weight and bias."""
+    name, arrays, options = of_transpose(case, more)
+    conv = getattr(xp, name)
+    close(conv(*map(xp.asarray, arrays), **options), transposed(*arrays, **options))
     check(lambda *a: conv(*a, **options), *arrays)
+
+
+def test_pytorch_agrees(xp):
+    """On every case of this file."""
+    torch = pytest.importorskip("torch")
+    for case in CONVOLUTIONS:
+        d, shape, out, kernel, options = case
+        inner = shape[1] // options.get("groups", 1)
+        arrays = normal(*shape), normal(out, inner, *kernel, seed=1), normal(out, seed=2)
+        calls = [(f"conv{d}d", arrays, options), of_transpose(case, 0), of_transpose(case, 1)]
+        for name, given, chosen in calls:
+            expected = getattr(torch.nn.functional, name)(*map(torch.tensor, given), **chosen)
+            close(getattr(xp, name)(*map(xp.asarray, given), **chosen), expected.numpy())
+    for d, shape, size, options in POOLS:
+        x = normal(*shape)
+        for name, more in FORMS:
+            pool, other = (getattr(m, f"{name}_pool{d}d") for m in (xp, torch.nn.functional))
+            expected = other(torch.tensor(x), size, **options, **more)
+            close(pool(xp.asarray(x), size, **options, **more), expected.numpy())
 
 
 def test_the_transpose_is_the_transpose(xp):
@@ -81,18 +150,17 @@ def test_the_transpose_is_the_transpose(xp):
     close(left, right.numpy())
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same'")  # PyTorch's word on its speed
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_same_padding(xp, size, dilation):
-    """PyTorch's: one more zero at the end where the number is odd."""
-    torch = pytest.importorskip("torch")
+    """As long as x, with one more zero at the end where the number is odd."""
     x, w = normal(1, 2, 6, 5), normal(3, 2, size, 2, seed=1)
-    options = {"padding": "same", "dilation": dilation}
-    got = xp.conv2d(xp.asarray(x), xp.asarray(w), **options)
-    close(got, torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w), **options).numpy())
-    valid = xp.conv2d(xp.asarray(x), xp.asarray(w), padding="valid")
-    close(valid, torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w)).numpy())
+    got = xp.conv2d(xp.asarray(x), xp.asarray(w), padding="same", dilation=dilation)
+    rows, columns = dilation * (size - 1), dilation
+    widths = [(0, 0), (0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)]
+    close(got, convolved(np.pad(x, widths), w, np.zeros(3), dilation=dilation))
+    assert got.shape == (1, 3, 6, 5)
+    close(xp.conv2d(xp.asarray(x), xp.asarray(w), padding="valid"), convolved(x, w, np.zeros(3)))
 
 
 def test_convolution_of_other_shapes(xp):
@@ -126,17 +194,17 @@ def test_convolution_refuses(xp, call, match):
 
 
 def test_unfold(xp):
-    """PyTorch's columns, and fold is its transpose."""
-    torch = pytest.importorskip("torch")
+    """The windows as columns; fold is its transpose."""
     x = normal(2, 3, 6, 5)
     options = {"stride": (2, 1), "dilation": (1, 2)}
-    expected = torch.nn.functional.unfold(torch.tensor(x), (3, 2), **options).numpy()
     got = xp.unfold(xp.asarray(x), (3, 2), **options)
-    close(xp.reshape(got, expected.shape), expected)
+    seen = windows(x, (3, 2), **options)
+    close(got, np.moveaxis(seen.reshape(2, 3, -1, 6), -1, -2))
     y = xp.asarray(normal(*got.shape, seed=1))
     close(xp.sum(got * y), xp.sum(xp.asarray(x) * xp.fold(y, (6, 5), (3, 2), **options)).numpy())
 
 
+# ---------------------------------------------------------------- pooling
 POOLS = [
     (1, (2, 3, 9), 2, {}),
     (1, (2, 3, 9), 3, {"stride": 2, "padding": 1}),
@@ -145,24 +213,27 @@ POOLS = [
 ]
 
 
+FORMS = [("max", {}), ("max", {"dilation": 2}), ("avg", {}), ("avg", {"count_include_pad": False})]
+
+
 @pytest.mark.parametrize("case", POOLS, ids=str)
-def test_pooling(xp, case):
-    """PyTorch's values, and derivatives."""
-    torch = pytest.importorskip("torch")
-    d, shape, size, options = case
-    x = normal(*shape)
-    for name, more in (
-        ("max", {}),
-        ("max", {"dilation": 2}),
-        ("avg", {}),
-        ("avg", {"count_include_pad": False}),
-    ):
-        pool, other = (getattr(m, f"{name}_pool{d}d") for m in (xp, torch.nn.functional))
-        close(
-            pool(xp.asarray(x), size, **options, **more),
-            other(torch.tensor(x), size, **options, **more).numpy(),
-        )
-        check(lambda x, pool=pool, more=more: pool(x, size, **options, **more) ** 2, x)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_pooling(xp, case, form):
+    """The largest or the mean of what is seen, and derivatives."""
+    (d, shape, size, options), (name, more) = case, form
+    x, sizes = normal(*shape), pairs(size, d)
+    axes = tuple(range(-d, 0))
+    empty = -math.inf if name == "max" else 0.0
+    padded = around(x, options.get("padding", 0), d, empty)
+    step = options.get("stride", sizes)
+    seen = windows(padded, sizes, step, more.get("dilation", 1))
+    expected = seen.max(axis=axes) if name == "max" else seen.mean(axis=axes)
+    if more.get("count_include_pad") is False:
+        there = around(np.ones(shape), options.get("padding", 0), d)
+        expected = seen.sum(axis=axes) / windows(there, sizes, step).sum(axis=axes)
+    pool = getattr(xp, f"{name}_pool{d}d")
+    close(pool(xp.asarray(x), size, **options, **more), expected)
+    check(lambda x: pool(x, size, **options, **more) ** 2, x)
 
 
 def test_max_pooling_of_integers_and_ties(xp):
@@ -178,16 +249,8 @@ def test_max_pooling_of_integers_and_ties(xp):
     assert x.grad.tolist() == [0.5, 0.5, 0.0, 1.0]
 
 
-# ---------------------------------------------------------------- the raw functions
 @pytest.mark.skip_backend("strict", reason="array-api-strict has no half precision")
 def test_fold_sums_half_precision_in_single(xp):
-    """2049 ones in float16 sum to 2048, one at a time; in float32 and rounded once to 2048 or 2050."""
-    many = xp.ones((2049, 1), dtype="float16")
-    ones = xp.concat([xp.full((1, 1), 2048.0, dtype="float16"), many[:3]])
-    assert xp.fold(xp.reshape(ones, (4, 1)), (1, 4), (1, 4)).tolist() == [[2048.0, 1.0, 1.0, 1.0]]
-    windows = xp.concat(
-        [xp.full((1, 2), 2048.0, dtype="float16"), xp.ones((1, 2), dtype="float16")]
-    )
-    assert xp.fold(windows, (3,), (2,)).tolist() == [2048.0, 2048.0, 1.0]
-
-
+    """2048 + 1 + 1 is 2048 in float16, one at a time, and 2050 if it is rounded once."""
+    columns = xp.asarray([[0.0, 0.0, 2048.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype="float16")
+    assert xp.fold(columns, (5,), (3,)).tolist() == [0.0, 0.0, 2050.0, 0.0, 0.0]

@@ -30,18 +30,19 @@ def test_the_split_is_nanogpts():
     assert data.size("train") + data.size("val") == len(data) == len(TEXT)
 
 
-def test_batches_are_the_same_on_every_backend():
-    data = TokenDataset.from_text(TEXT, ByteTokenizer())
-    drawn = {
-        name: [
-            t.tolist()
-            for t in data.batch(70, batch_size=4, context=8, seed=5, device=f"{name}:cpu")
-        ]
-        for name in tinyxp.available_backends()
-        if name != "cupy"
+@pytest.mark.parametrize("vocab_size", [256, 300, 70_000])
+def test_batches_are_the_same_on_every_backend(device, vocab_size):
+    data = TokenDataset(list(range(200)), vocab_size=vocab_size)
+    devices = {"cpu", str(device)}
+    devices |= {
+        f"{name}:cpu" for name in tinyxp.available_backends() if name in {"strict", "torch"}
     }
-    assert len(drawn) >= 1
-    assert all(batch == drawn["numpy"] for batch in drawn.values())
+    drawn = {}
+    for name in devices:
+        x, y = data.batch(70, batch_size=4, context=8, seed=5, device=name)
+        assert x.device == y.device == name
+        drawn[name] = [x.tolist(), y.tolist()]
+    assert all(batch == drawn["cpu"] for batch in drawn.values())
 
 
 def test_batches_depend_on_seed_step_and_split_alone():

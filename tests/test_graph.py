@@ -282,9 +282,9 @@ def test_the_time_of_backward_is_linear_in_the_depth(xp):
         y = x
         for _ in range(depth):
             y = y * 1.0
-        start = time.perf_counter()
+        start = time.process_time()
         y.backward()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(100)
     short, long = (min(seconds(n) for _ in range(3)) for n in (1_000, 8_000))

@@ -42,6 +42,8 @@ ONE = {
     "spence": spread(0.3, 2),
     "ndtri_exp": spread(-3, -0.2),
     "gammasgn": spread(-0.9, 2),
+    "loggamma": POSITIVE,
+    "rgamma": np.concatenate([spread(-2.7, 3), [-2.0, -1.0, 0.0, 0.5]]),
 }
 A, B, X = spread(0.6, 3, seed=1), spread(0.7, 4, seed=2), spread(0.15, 0.85, seed=3)
 K, N = np.asarray([0.0, 1.0, 2.0, 0.0, 3.0]), np.asarray([3.0, 4.0, 5.0, 2.0, 6.0])

@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all went well; 1 if a check or the training failed; 2 if the arguments, the files or the device
         are at fault, with one line on standard error that says how; 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a letter that the terminal lacks is no reason to stop
+            stream.reconfigure(errors="replace")
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))

@@ -130,7 +130,7 @@ class NumpyBackend(Backend):
         def keeping_dtype(*args: Any) -> Array:
             with np.errstate(all="ignore"):
                 out = np.asarray(function(*args))
-            return out.astype(next(a.dtype for a in args if isinstance(a, np.ndarray)), copy=False)
+            return out.astype(next(a.dtype for a in args if hasattr(a, "dtype")), copy=False)
 
         return keeping_dtype
 

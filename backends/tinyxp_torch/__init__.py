@@ -53,7 +53,8 @@ class TorchBackend(Backend):
             raise DeviceUnavailableError(
                 f"PyTorch is not installed ({exc}); type: pip install 'tinyxp[torch]'"
             ) from exc
-        return torch
+        found: ModuleType = torch
+        return found
 
     @cached_property
     def library(self) -> Any:

@@ -255,6 +255,19 @@ define(
     guard=True,
 )
 define("special.gamma", lambda xp, g, out, x: g * out * xp.special.digamma(x), guard=True)
+define("special.loggamma", lambda xp, g, _out, x: g * xp.special.digamma(x), guard=True)
+
+
+def _rgamma(xp: Any, g: Any, out: Any, x: Any) -> Any:
+    """Left of 1/2 by the reflection formula (DLMF 5.5.3), which has no poles there."""
+    left = x < 0.5  # noqa: PLR2004 - the middle of the reflection
+    y = xp.where(left, 1 - x, xp.ones_like(x))
+    reflected = xp.special.gamma(y) * (xp.cos(PI * x) - xp.sin(PI * x) / PI * xp.special.digamma(y))
+    right = -out * xp.special.digamma(xp.where(left, xp.ones_like(x), x))
+    return g * xp.where(left, reflected, right)
+
+
+define("special.rgamma", _rgamma, guard=True)
 define("special.gammasgn", lambda xp, g, _out, _x: xp.zeros_like(g))
 define(  # DLMF 25.11.17
     "special.zeta",

@@ -9,9 +9,10 @@ from tinyxp._core import fresh
 from tinyxp.ops import _dispatch
 from tinyxp.ops._creation import arange, asarray
 from tinyxp.ops._elementwise import maximum, minimum, multiply, positive
+from tinyxp.ops._indexing import _value as adapted
 from tinyxp.ops._indexing import freeze, getitem, setitem, take, unindex
 from tinyxp.ops._manipulation import broadcast_to, concat, reshape
-from tinyxp.ops._searching import argsort, where
+from tinyxp.ops._searching import argsort, nonzero, where
 from tinyxp.ops._statistical import max as largest_along
 
 if TYPE_CHECKING:
@@ -152,10 +153,8 @@ class Places:
     # ------------------------------------------------------------ how
     def _values(self, values: Any) -> Tensor:
         """Return `values` in the dtype of `x` and the shape of the places."""
-        from tinyxp.ops._indexing import _value
-
         x = self._x
-        values = _value(x, values)
+        values = adapted(x, values)
         if not _dispatch.is_tensor(values):
             values = asarray(values, dtype=x.dtype, device=x._device)
         shape = tuple(getitem(x.detach(), self._key)._raw.shape)
@@ -220,8 +219,6 @@ def segment_reduce(
     order = argsort(indices)
     cells, values = take(indices, order, axis=0), take(values, order, axis=0)
     starts = concat([asarray([True], device=cells._device), cells[1:] != cells[:-1]])
-    from tinyxp.ops._searching import nonzero
-
     (first,) = nonzero(starts)
     ends = concat(
         [first[1:], asarray([cells._raw.shape[0]], dtype=first.dtype, device=cells._device)]

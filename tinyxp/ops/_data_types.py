@@ -69,9 +69,10 @@ def astype(
             f"astype from {have} to {want} would drop the imaginary part; use xp.real(x) first"
         )
     native = x._device.backend.native_dtype(want)
-    return _dispatch.apply(
+    found: Tensor = _dispatch.apply(
         "astype", (x,), forward=lambda xp, raw: xp.astype(raw, native, copy=True)
-    )  # type: ignore[no-any-return]
+    )
+    return found
 
 
 def to_device(x: Tensor, device: Device | str) -> Tensor:

@@ -277,7 +277,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     >>> x.tolist()
     [0.0, 1.0, 2.0]
     """
-    fresh(x)
+    _own_if_broadcast(fresh(x))
     frozen, _ = freeze(key, x)
     value = _value(x, value)
     raw = value._raw if type(value) in TENSORS else value
@@ -324,16 +324,17 @@ def _reaches_leaf(x: Tensor) -> bool:
     return is_leaf(x) or (type(alias) is Alias and alias.recorded)
 
 
-def _is_broadcast(alias: Alias) -> bool:
-    return any(step.step.__name__ == "broadcast_to" for step in alias.steps())
+def _own_if_broadcast(x: Tensor) -> None:
+    """Make a broadcast view, whose elements share memory, a root before it is written."""
+    alias = x._alias
+    if type(alias) is Alias and any(s.step.__name__ == "broadcast_to" for s in alias.steps()):
+        x._raw, x._alias = x._device.xp.copy(x._raw), None
 
 
 def _write(x: Tensor, key: Any, raw: Any, value: Any) -> None:
     """Write without recording."""
     alias = x._alias
     xp = x._device.xp
-    if type(alias) is Alias and _is_broadcast(alias):
-        x._raw, x._alias, alias = xp.copy(x._raw), None, None
     try:
         if type(alias) is not Alias:
             own(x)
@@ -368,9 +369,6 @@ def _write_through(x: Tensor, alias: Alias, key: Any, raw: Any) -> None:
 def _write_recorded(x: Tensor, key: Any, value: Any, raw: Any) -> None:
     """Write as a new step of the graph: the base becomes the result of a `setitem`."""
     alias = x._alias
-    if type(alias) is Alias and _is_broadcast(alias):
-        old = x._raw
-        x._raw, x._alias, alias = x._device.xp.copy(old), None, None
     root = root_of(x)
     if type(alias) is Alias and not alias.recorded:
         raise GraphError(
@@ -441,9 +439,9 @@ def inplace(name: str, x: Tensor, y: Any) -> Tensor:
     """Compute ``x OP= y`` and return `x`, with the semantics of `setitem`."""
     from tinyxp import ops
 
+    _own_if_broadcast(fresh(x))
     if MODE.grad and _reaches_leaf(x) and (is_leaf(x) or is_leaf(root_of(x))):
         raise GraphError(LEAF_WRITE.format(operation=f"x {_SYMBOLS[name]}= y"))
-    fresh(x)
     result: Tensor = getattr(ops, name)(x, y)
     have, want = dtypes.of(result._raw.dtype), dtypes.of(x._raw.dtype)
     if have is not want:

@@ -21,6 +21,14 @@ gammaln = make(
     3.1781,
 )
 gamma = make("gamma", "x", "the gamma function", "xp.Tensor(5.0)", 24.0)
+loggamma = make(
+    "loggamma",
+    "x",
+    "the logarithm of the gamma function, NaN where that is negative",
+    "xp.Tensor(5.0)",
+    3.1781,
+)
+rgamma = make("rgamma", "x", "one over the gamma function", "xp.Tensor(4.0)", 0.1667)
 gammasgn = make("gammasgn", "x", "the sign of the gamma function", "xp.Tensor(-0.5)", -1.0)
 digamma = make("digamma", "x", "the derivative of `gammaln`", "xp.Tensor(1.0)", -0.5772)
 psi = digamma
@@ -160,6 +168,6 @@ def multigammaln(a: Any, d: int, /) -> Tensor:
 
 __all__ = [
     "beta", "betainc", "betaincc", "betainccinv", "betaincinv", "betaln", "binom", "digamma", "gamma",
-    "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "gammasgn", "multigammaln", "poch",
-    "polygamma", "psi", "zeta",
+    "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "gammasgn", "loggamma", "multigammaln", "poch",
+    "polygamma", "psi", "rgamma", "zeta",
 ]  # fmt: skip

@@ -97,26 +97,30 @@ def train(
     >>> result.step, result.finished
     (3, True)
     """
+    if not resume:
+        _check_free(folder)
     device = find_device(config.device)
     tokenizer = load_tokenizer(folder) if resume else None
     trainer = Trainer(config, load_data(config, tokenizer), device)
     if resume:
         load_checkpoint(folder, trainer)
-    else:
-        _claim(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     session = _Session(config, folder, trainer, progress or PlainProgress(), resume=resume)
     with StopRequest() as stop:
         session.run(stop)
     return session.result()
 
 
-def _claim(folder: Path) -> None:
-    """Make `folder`, unless it holds a run already or cannot be written to."""
+def _check_free(folder: Path) -> None:
+    """Raise unless a new run may use `folder`, which need not exist."""
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is a file; --out expects a folder, or the name of a new one"
+        )
     if (folder / CONFIG).exists() or has_checkpoint(folder):
         raise CheckpointError(
             f"{folder} already holds a run; go on with it by --resume, or choose another folder with --out"
         )
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 class _Session:
