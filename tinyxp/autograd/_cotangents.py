@@ -10,7 +10,6 @@ from tinyxp._core import Aval, Leaf, Node, Tensor, fresh, wrap
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tinyxp.autograd._record import Op
     from tinyxp.backend import Device
 
 
@@ -41,23 +40,22 @@ def fit(xp: Any, g: Any, aval: Aval) -> tuple[Any, bool]:
     return g, made
 
 
-def raw_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
-    """Apply the rules of `node` to arrays of the library."""
+def raw_cotangents(node: Node, gs: list[Any], needs: Sequence[bool]) -> Sequence[Any]:
+    """Apply the rules of `node` to arrays of the library, for the arguments that `needs` names."""
     xp = node.device.xp
     op = node.op
     g = gs[0] if node.nout == 1 else _complete(node, gs)
     if op.joint is not None:
-        needs = tuple(p is not None for p in node.parents)
         results: Sequence[Any] = op.joint(node, g, needs)
         return results
     if op.custom is not None:
         gs = [wrap(x, node.device) for x in (g if node.nout > 1 else [g])]
-        results = op.custom(node, gs, tuple(p is not None for p in node.parents))
+        results = op.custom(node, gs, needs)
         return [r if r is None else fresh(r)._raw for r in results]
     if op.on_tensors:
-        results = _apply(namespace(), op, node, wrap(g, node.device), node.out, node.args)
+        results = _apply(namespace(), node, wrap(g, node.device), node.out, node.args, needs)
         return [r if r is None else fresh(r)._raw for r in results]
-    return _apply(xp, op, node, g, node.out, node.args)
+    return _apply(xp, node, g, node.out, node.args, needs)
 
 
 def _complete(node: Node, gs: list[Any]) -> list[Any]:
@@ -69,24 +67,27 @@ def _complete(node: Node, gs: list[Any]) -> list[Any]:
     ]
 
 
-def _apply(xp: Any, op: Op, node: Node, g: Any, out: Any, args: Any) -> Sequence[Any]:
+def _apply(
+    xp: Any, node: Node, g: Any, out: Any, args: Any, needs: Sequence[bool]
+) -> Sequence[Any]:
+    op = node.op
     if op.each is not None:
         each = op.each
         return [
-            None if p is None else each(xp, g, out, args, i=i, **node.kwargs)
-            for i, p in enumerate(node.parents)
+            each(xp, g, out, args, i=i, **node.kwargs) if need else None
+            for i, need in enumerate(needs)
         ]
-    pairs = zip(node.parents, op.rules, strict=False)
+    pairs = zip(needs, op.rules, strict=False)
     if op.guard:
         with node.device.backend.quiet():
             return [
-                None if p is None or rule is None
-                else keep_zero(xp, g, rule(xp, g, out, *args, **node.kwargs))
-                for p, rule in pairs
+                keep_zero(xp, g, rule(xp, g, out, *args, **node.kwargs))
+                if need and rule is not None else None
+                for need, rule in pairs
             ]  # fmt: skip
     return [
-        None if p is None or rule is None else rule(xp, g, out, *args, **node.kwargs)
-        for p, rule in pairs
+        rule(xp, g, out, *args, **node.kwargs) if need and rule is not None else None
+        for need, rule in pairs
     ]
 
 
@@ -101,8 +102,8 @@ def namespace() -> Any:
     return ops
 
 
-def taped_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
-    """Apply the rules of `node` to Tensors that are part of the graph."""
+def taped_cotangents(node: Node, gs: list[Any], needs: Sequence[bool]) -> Sequence[Any]:
+    """Apply the rules of `node` to Tensors that are part of the graph; the rest as for `raw_cotangents`."""
     xp = namespace()
     op, device = node.op, node.device
     assert type(node.args) is tuple  # noqa: S101 - the caller looked
@@ -112,7 +113,7 @@ def taped_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
             for g, a in zip(gs, node.aval, strict=True)
         ]
     if op.custom is not None:
-        results: Sequence[Any] = op.custom(node, gs, tuple(p is not None for p in node.parents))
+        results: Sequence[Any] = op.custom(node, gs, needs)
         return results
     g = gs[0] if node.nout == 1 else gs
     args = tuple(
@@ -132,7 +133,7 @@ def taped_cotangents(node: Node, gs: list[Any]) -> Sequence[Any]:
             out = _lift(node.out, node, 0, device)
         else:
             out = tuple(_lift(o, node, i, device) for i, o in enumerate(node.out))
-    return _apply(xp, op, node, g, out, args)
+    return _apply(xp, node, g, out, args, needs)
 
 
 def _padded(values: Sequence[Any], n: int, fill: Any) -> list[Any]:

@@ -241,14 +241,16 @@ class _Walk:
                         what=f"a parameter of shape {tuple(t._raw.shape)}, saved by {node.name}"
                     )
                 )
+        wanted = self.wanted
+        needs = tuple([p is not None and (wanted is None or p in wanted) for p in node.parents])
         if node.device.scoped and not self.taped:
             with node.device.backend.scope(node.device.local):
-                results = raw_cotangents(node, gs)
+                results = raw_cotangents(node, gs, needs)
         else:
-            results = taped_cotangents(node, gs) if self.taped else raw_cotangents(node, gs)
+            results = (taped_cotangents if self.taped else raw_cotangents)(node, gs, needs)
         fresh_ones = not node.op.passes and node.op.custom is None
         for p, index, r in zip(node.parents, node.indices, results, strict=False):
-            if p is None or r is None or (self.wanted is not None and p not in self.wanted):
+            if p is None or r is None or (wanted is not None and p not in wanted):
                 continue
             aval = p.aval[index] if type(p.aval) is tuple else p.aval
             if node.extra is not None and "trace" in node.extra:
