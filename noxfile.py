@@ -130,7 +130,7 @@ def minimums(session: nox.Session) -> None:
     oldest = [*PYPROJECT["project"]["dependencies"], *(r for name in used for r in extras[name])]
     pins = [r.replace(">=", "==") for r in oldest]
     session.install("-e", FULL, *pins, *group("test"))
-    pytest(session, "--backend=numpy", "--backend=strict")
+    pytest(session, "--backend=numpy")
 
 
 # ---------------------------------------------------------------- by name only

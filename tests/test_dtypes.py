@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -64,6 +66,17 @@ def test_equal_dtypes_of_numpy_under_other_names():
         if np.dtype(code).itemsize == 8:
             assert tinyxp.int64 == np.dtype(code)
             assert tinyxp.asarray(np.zeros(1, code)).dtype is tinyxp.int64
+
+
+def test_they_are_known_before_any_array_is_made():
+    """In a process that has not used NumPy's backend yet."""
+    code = (
+        "import numpy as np, tinyxp as xp; d = np.dtype('int64')\n"
+        "assert xp.int64 == d and d == xp.int64 and xp.int64 != np.dtype('int8') and hash(xp.int64) == hash(d)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import numpy as np, tinyxp as xp; assert xp.dtype(np.float32) is xp.dtype(np.dtype('float32')) is xp.float32"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_other_byte_orders_are_none_of_ours():

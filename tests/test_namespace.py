@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 
 import numpy as np
@@ -362,6 +363,29 @@ CASES = {
 }  # fmt: skip
 
 
+def elements_per_result(x, axis=None, **_kwargs):
+    axes = range(x.ndim) if axis is None else np.atleast_1d(axis).astype(int)
+    return math.prod(x.shape[a] for a in axes)
+
+
+# What a library cannot do, or does otherwise where the standard asks for more: arguments that are compared.
+PYTORCH_SUMS = ["sum", "prod", "cumulative_sum", "cumulative_prod"]  # small unsigned integers in int64
+COMPARED = {
+    **{("torch", n): lambda x, **_: x.dtype != np.uint8 for n in PYTORCH_SUMS},
+    **{("torch", n): lambda x, **k: elements_per_result(x, **k) > k["correction"] for n in ("var", "std")},
+    **{("torch", f"unique_{n}"): lambda x, **_: x.dtype.kind != "c" for n in "all counts inverse values".split()},
+    ("torch", "floor_divide"): lambda _x, y: np.all(y),  # an integer divided by zero is an error there
+    ("torch", "remainder"): lambda _x, y: np.all(y),
+    ("torch", "pow"): lambda x, _y: np.all(x),  # 0j ** 0j is NaN there
+    **{("cupy", n): lambda x, **_: x.size for n in ("argmax", "argmin", "max", "min")},  # of nothing: no error
+    ("cupy", "cumulative_prod"): lambda x, **_: x.dtype.kind != "c",  # a kernel that does not compile
+}
+
+
+def is_compared(xp, name, args, kwargs):
+    return COMPARED.get((xp.get_default_device().backend.name, name), lambda *_a, **_k: True)(*args, **kwargs)
+
+
 def as_tensors(xp, value):
     if isinstance(value, np.ndarray):
         return xp.asarray(value)
@@ -372,7 +396,7 @@ def outcome(function, args, kwargs):
     """Return what a call gives, as a tuple, or that it failed."""
     try:
         found = function(*args, **kwargs)
-    except (ValueError, IndexError, TypeError) as e:
+    except (ValueError, IndexError, TypeError, RuntimeError) as e:  # RuntimeError is PyTorch's
         return e
     return tuple(found) if isinstance(found, (tuple, list)) else (found,)
 
@@ -392,6 +416,7 @@ def test_every_array_function_has_a_case():
 def test_values_are_those_of_numpy(xp, name, data):
     """The same shapes, dtypes and values, or both refuse."""
     args, kwargs = CASES[name](data.draw)
+    assume(is_compared(xp, name, args, kwargs))
     expected = outcome(getattr(host, name), args, kwargs)
     found = outcome(getattr(xp, name), [as_tensors(xp, a) for a in args], kwargs)
     if isinstance(expected, Exception):
@@ -419,7 +444,7 @@ def test_elementwise_values_are_those_of_numpy(xp, name, data):
         number = data.draw(elements(x.dtype))
         args = data.draw(st.sampled_from([[x, y], [y, x], [x, number], [number, x]]))
     expected = outcome(getattr(strict, name), [as_strict(strict, a) for a in args], {})
-    assume(not isinstance(expected, Exception))
+    assume(not isinstance(expected, Exception) and is_compared(xp, name, args, {}))
     found = function(*[as_tensors(xp, a) for a in args])
     expected = np.asarray(getattr(host, name)(*args))
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
@@ -434,7 +459,7 @@ def test_broadcast_shapes(xp):
     assert xp.broadcast_shapes((3, 1), (1, 4), ()) == (3, 4)
     assert xp.broadcast_shapes() == ()
     assert xp.broadcast_shapes((0,), (1,)) == (0,)
-    with pytest.raises(ValueError, match=r"\(2,\), \(3,\) do not broadcast"):
+    with pytest.raises(ValueError, match=r"\(2,\), \(3,\) cannot be broadcast"):
         xp.broadcast_shapes((2,), (3,))
 
 

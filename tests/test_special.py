@@ -39,6 +39,7 @@ ONE = {
     ),
     **dict.fromkeys("erfinv logit ndtri erfcinv ellipk ellipe".split(), UNIT),
     "cotdg": spread(20, 70),
+    "ellipkm1": UNIT,
     "spence": spread(0.3, 2),
     "ndtri_exp": spread(-3, -0.2),
     "gammasgn": spread(-0.9, 2),
@@ -75,6 +76,9 @@ SEVERAL = {
     **{f"{letter}v{e}": ([A, POSITIVE], [1]) for letter in "ik" for e in ("", "e")},
     **{f"{letter}v": ([A, POSITIVE], [1]) for letter in "jy"},
     "expn": ([K, POSITIVE], [1]),
+    "yn": ([K, POSITIVE], [1]),
+    "lpmv": ([K, A + 2, X], [2]),
+    "radian": ([WIDE, A, B], [0, 1, 2]),
     "hyp1f1": ([A, B, X], [2]),
     "hyp2f1": ([A, B, A + B, X / 2], [3]),
     **{name: ([A, POSITIVE], [1]) for name in ("chdtr", "chdtrc", "pdtr", "pdtrc")},
@@ -92,9 +96,9 @@ NO_KINK = {"huber": 1}  # second derivatives jump at the kink of the first
 
 
 CUPY_LACKS = set(
-    "dawsn ellipe erfi hyp1f1 hyp2f1 iv ive jv kv kve ndtri_exp owens_t spence yv".split()
+    "dawsn ellipe erfi hyp1f1 hyp2f1 iv ive jv kv kve lpmv ndtri_exp owens_t spence yv".split()
 )
-NEEDED = {"ellipk": "hyp2f1"}  # by a derivative
+NEEDED = {"ellipk": "hyp2f1", "ellipkm1": "hyp2f1"}  # by a derivative
 
 
 @pytest.fixture(autouse=True)

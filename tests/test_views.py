@@ -610,20 +610,27 @@ def test_views_do_not_keep_each_other_alive(xp):
         (lambda xp, x: x.__setitem__(0, 2.5), DTypeError, "cannot write the number 2.5 into a Tensor of dtype int64"),
         (lambda xp, x: x.__setitem__(0, xp.asarray(2.5)), DTypeError, r"cannot write dtype float32 .* x.to\('int64'\)"),
         (lambda xp, x: x.__setitem__(slice(2), [1, 2, 3]), ShapeError, "assignment: "),
-        (lambda xp, x: x.__setitem__(5, 1), IndexError, "index 5 is out of bounds for axis 0 with size 3"),
-        (lambda xp, x: x.__setitem__([5], 1), IndexError, "out of bounds for axis 0 with size 3"),
+        (lambda xp, x: x.__setitem__(5, 1), IndexError, "(?i)index 5 is out of bounds"),
         (lambda xp, x: x.__setitem__((0, 0), 1), IndexError, "too many indices"),
         (lambda xp, x: x.__setitem__(1.0, 1), IndexError, "got float 1.0"),
         (lambda xp, x: x.__setitem__("a", 1), IndexError, "an index is an integer, a slice.*got str 'a'"),
         (lambda xp, x: x.__setitem__(xp.asarray([0.0]), 1), IndexError, "integers or booleans; got dtype float32"),
     ],
-    ids=range(9),
+    ids=range(8),
 )  # fmt: skip
 def test_writes_that_are_refused(xp, write, error, text):
     x = xp.asarray([1, 2, 3])
     with pytest.raises(error, match=text):
         write(xp, x)
     assert x.tolist() == [1, 2, 3]
+
+
+@pytest.mark.skip_backend("cupy", reason="CuPy checks no index arrays: the host would wait for the device")
+def test_index_arrays_out_of_bounds(xp):
+    x = xp.asarray([1, 2, 3])
+    for access in (lambda: x[[5]], lambda: x.__setitem__([5], 1), lambda: x[xp.asarray([-4])]):
+        with pytest.raises(IndexError, match="out of bounds"):
+            access()
 
 
 KEYS = [

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tinyxp._core import Tensor
 
 
+_UNSET = {"dtype", "out"}  # what numpy.sum(x) and its like pass on as None
+
+
 def _axis(axis: Any, dim: Any) -> Any:
     if axis is not None and dim is not None:
         raise TypeError(f"axis and dim are two names of one option; got axis={axis} and dim={dim}")
@@ -31,8 +34,13 @@ def _reduction(name: str) -> Callable[..., Tensor]:
         keepdim: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        out: Tensor = function(self, axis=_axis(axis, dim), keepdims=keepdims or keepdim, **kwargs)
-        return out
+        for unset in _UNSET & kwargs.keys():
+            if kwargs[unset] is None:
+                del kwargs[unset]
+        found: Tensor = function(
+            self, axis=_axis(axis, dim), keepdims=keepdims or keepdim, **kwargs
+        )
+        return found
 
     method.__name__ = name
     method.__doc__ = f"Return ``tinyxp.{name}`` of this Tensor; ``dim`` and ``keepdim`` are other names of the options."

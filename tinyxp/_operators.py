@@ -14,8 +14,13 @@ _NUMBERS = (bool, int, float, complex)
 
 
 def _takes(other: Any) -> bool:
-    """Whether an operator works with `other`: a Tensor, a number, or an array of a library."""
-    return type(other) in TENSORS or isinstance(other, _NUMBERS) or hasattr(other, "dtype")
+    """Whether an operator works with `other`: a Tensor, a number, or an array of a library.
+
+    ``__array_ufunc__ = None`` says that an operand wants to answer itself (NumPy's NEP 13).
+    """
+    if type(other) in TENSORS or isinstance(other, _NUMBERS):
+        return True
+    return hasattr(other, "dtype") and getattr(other, "__array_ufunc__", True) is not None
 
 
 def operator(name: str, *, reflected: bool = False) -> Callable[[Tensor, Any], Tensor]:

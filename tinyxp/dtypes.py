@@ -60,7 +60,8 @@ class DType:
         return self.name
 
     def __eq__(self, other: object) -> bool:
-        return self is other or _find(other) is self
+        found = _find(other)
+        return NotImplemented if found is None else found is self  # NumPy's may know better: see `dtype`
 
     def __hash__(self) -> int:
         try:
@@ -142,6 +143,9 @@ def dtype(spec: DTypeLike, /) -> DType:
     tinyxp.int64
     """
     found = _find(spec)
+    if found is None and _host_dtype is not None:
+        _host_dtype(type_names["bool"])  # the host library registers its dtypes when it loads
+        found = _find(spec)
     if found is None:
         raise DTypeError(f"no dtype {spec!r}; tinyxp has {', '.join(type_names)}")
     return found

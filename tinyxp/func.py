@@ -10,9 +10,12 @@ from tinyxp.autograd._functional import jacrev as jacrev
 from tinyxp.autograd._functional import jvp as jvp
 from tinyxp.autograd._functional import value_and_grad as value_and_grad
 from tinyxp.autograd._functional import vjp as vjp
+from tinyxp.autograd._implicit import custom_root as custom_root
+from tinyxp.autograd._implicit import root as root
 from tinyxp.nn._module import functional_call as functional_call
 
 __all__ = [
+    "custom_root",
     "functional_call",
     "grad",
     "hessian",
@@ -20,6 +23,7 @@ __all__ = [
     "jacfwd",
     "jacrev",
     "jvp",
+    "root",
     "value_and_grad",
     "vjp",
 ]

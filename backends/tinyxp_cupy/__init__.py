@@ -197,7 +197,8 @@ class CupyBackend(Backend):
             raise AttributeError(f"CuPy has no special function {name!r}")
 
         def on_device(*args: Any) -> Array:
-            first = next(a for a in args if isinstance(a, self.cupy.ndarray))
+            given = [a for a in args if isinstance(a, self.cupy.ndarray)]
+            first = next(a for a in given if a.dtype.kind not in "iu")
             with first.device:
                 return function(*args).astype(first.dtype, copy=False)
 

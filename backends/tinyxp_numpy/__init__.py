@@ -130,7 +130,8 @@ class NumpyBackend(Backend):
         def keeping_dtype(*args: Any) -> Array:
             with np.errstate(all="ignore"):
                 out = np.asarray(function(*args))
-            return out.astype(next(a.dtype for a in args if hasattr(a, "dtype")), copy=False)
+            given = (a.dtype for a in args if hasattr(a, "dtype"))
+            return out.astype(next(d for d in given if d.kind not in "iu"), copy=False)
 
         return keeping_dtype
 

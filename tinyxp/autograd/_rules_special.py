@@ -413,6 +413,12 @@ for _name, _turn in (("gdtr", 1), ("gdtrc", -1)):
 define("special.j0", lambda xp, g, _out, x: -g * xp.special.j1(x))
 define("special.j1", lambda xp, g, out, x: g * (xp.special.j0(x) - _over_x(xp, out, x, -1.0)))
 define("special.y0", lambda xp, g, _out, x: -g * xp.special.y1(x), guard=True)
+define(
+    "special.yn",
+    _no("yn", "n"),
+    lambda xp, g, out, n, x: g * (xp.special.yn(n - 1, x) - n * out / x),
+    guard=True,
+)
 define("special.y1", lambda xp, g, out, x: g * (xp.special.y0(x) - out / x), guard=True)
 define("special.i0", lambda xp, g, _out, x: g * xp.special.i1(x), guard=True)
 define(
@@ -476,6 +482,18 @@ def _expn(xp: Any, g: Any, _out: Any, n: Any, x: Any) -> Any:
 
 
 define("special.expn", _no("expn", "n"), _expn, guard=True)
+define(  # DLMF 14.10.5
+    "special.lpmv",
+    _no("lpmv", "m"),
+    _no("lpmv", "v"),
+    lambda xp, g, out, m, v, x: g * (v * x * out - (v + m) * xp.special.lpmv(m, v - 1, x)) / (x * x - 1),
+    guard=True,
+)
+define(  # as for ellipk
+    "special.ellipkm1",
+    lambda xp, g, _out, p: -g * (PI / 8) * xp.special.hyp2f1(1.5, 1.5, 2.0, 1 - p),
+    guard=True,
+)
 define(  # log(z) / (1 - z), without 0 / 0 at z = 1
     "special.spence",
     lambda xp, g, _out, z: -g / xp.special.exprel(xp.log(z)),

@@ -169,14 +169,16 @@ def _from_foreign(
 
 
 def _from_host(obj: Any, dtype: DTypeLike, device: Device, *, copy: bool | None) -> Tensor:
-    host = _backend.get_backend(_backend.HOST)
+    if isinstance(obj, (list, tuple)) and copy is not False and _holds_array(obj):
+        obj = _host_array(obj)
     if not hasattr(obj, "dtype") and dtype is None:
-        dtype = _default_for(host, obj)
+        dtype = _default_for(obj)
     d = None if dtype is None else dtypes.dtype(dtype)
     if hasattr(obj, "dtype") and not hasattr(obj, "__setitem__") and dtype is None:
         d = dtypes.of(obj.dtype)  # a scalar of the host library keeps its dtype
     try:
         raw = device.backend.asarray(obj, dtype=d, device=device, copy=copy)
+        dtypes.of(raw.dtype)  # an array of objects or strings is refused
     except (TypeError, ValueError, OverflowError) as e:
         kind = ValueError if copy is False else DTypeError
         raise kind(f"asarray cannot convert {type(obj).__name__}: {e}") from None
@@ -190,15 +192,21 @@ def _read_only(raw: Any) -> bool:
     return flags is not None and not getattr(flags, "writeable", True)
 
 
-def _default_for(host: _backend.Backend, obj: Any) -> DType | None:
+def _host_array(obj: Any) -> Any:
+    try:
+        found = _backend.get_backend(_backend.HOST).asarray(obj)
+        dtypes.of(found.dtype)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise DTypeError(f"cannot make an array of {type(obj).__name__}: {e}") from None
+    return found
+
+
+def _default_for(obj: Any) -> DType | None:
     kind = dtypes.KIND_OF_SCALAR.get(type(obj))
     if kind is None:
-        try:
-            found = host.asarray(obj)
-            d = dtypes.of(found.dtype)
-        except (TypeError, ValueError, OverflowError) as e:
-            raise DTypeError(f"cannot make an array of {type(obj).__name__}: {e}") from None
-        if d.kind == "u" or not isinstance(obj, (list, tuple)) or _holds_array(obj):
+        found = _host_array(obj)
+        d = dtypes.of(found.dtype)
+        if d.kind == "u" or not isinstance(obj, (list, tuple)):
             return d
         kind = d.kind if _dispatch.size_of(found.shape) else "f"
     return dtypes.default_of_kind(kind)

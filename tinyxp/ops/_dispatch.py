@@ -43,12 +43,19 @@ def describe(a: Any) -> str:
     return repr(a) if isinstance(a, (int, float, complex, str, tuple, list)) else type(a).__name__
 
 
-def explain(name: str, args: Iterable[Any], error: Exception) -> Exception:
-    """Return `error` with the operation and its arguments in the message, as an error of tinyxp's tree."""
+def explain(
+    name: str, args: Iterable[Any], error: Exception, *, of_shapes: bool = False
+) -> Exception:
+    """Return `error` with the operation and its arguments in the message, as an error of tinyxp's tree.
+
+    `of_shapes`: a ValueError, or PyTorch's RuntimeError, can only be about shapes.
+    """
     if isinstance(error, TinyxpError):
         return error
     args = list(args)
     text = f"{name}: {error}; got {', '.join(map(describe, args))}"
+    if of_shapes and type(error) in (ValueError, RuntimeError):
+        return ShapeError(text)
     if not isinstance(error, (LookupError, MemoryError)) and _do_not_broadcast(args):
         return ShapeError(text)
     known: dict[type, type[Exception]] = {ValueError: ShapeError, TypeError: DTypeError}
@@ -107,7 +114,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
             if n != 1:
                 if out[i] not in (1, n):
                     raise ShapeError(
-                        f"shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast"
+                        f"shapes {', '.join(str(tuple(s)) for s in shapes)} cannot be broadcast together"
                     )
                 out[i] = n
     return tuple(out)
@@ -419,7 +426,7 @@ def view(
     try:
         r = forward(x._raw, *args)
     except Exception as e:  # noqa: BLE001 - every error is given its context
-        raise explain(name, (x, *args), e) from None
+        raise explain(name, (x, *args), e, of_shapes=True) from None
     if type(r) is not device.array_type:
         r = device.wrap(r)
     out: Tensor = _new(Tensor)

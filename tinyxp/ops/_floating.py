@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def floating(name: str, args: Sequence[Any]) -> list[Tensor]:
     """Return the arguments of a function as Tensors of one device and one real floating dtype.
 
-    Python numbers take the dtype of the Tensors; integers become the default floating dtype.
+    Python numbers take the dtype of the Tensors; Tensors of integers count as of the default floating dtype.
 
     Raises
     ------
@@ -35,15 +35,14 @@ def floating(name: str, args: Sequence[Any]) -> list[Tensor]:
 
 
 def _common(name: str, arrays: Sequence[Any]) -> dtypes.DType:
-    found = dtypes.get_default_dtype()
     kinds = [dtypes.of(a._raw.dtype) for a in arrays if type(a) in TENSORS]
-    floats = [d for d in kinds if d.kind in "fc"]
-    if any(d.kind == "c" for d in floats):
+    if any(d.kind == "c" for d in kinds):
         raise DTypeError(f"{name} expects real arguments; got {_dispatch.describe(arrays)}")
-    if floats:
-        found = floats[0]
-        for d in floats[1:]:
-            found = dtypes.promote(found, d)
+    default = dtypes.get_default_dtype()
+    floats = [d if d.kind == "f" else default for d in kinds] or [default]
+    found = floats[0]
+    for d in floats[1:]:
+        found = dtypes.promote(found, d)
     return found
 
 

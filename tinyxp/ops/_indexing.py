@@ -347,7 +347,7 @@ def _write(x: Tensor, key: Any, raw: Any, value: Any) -> None:
             else:
                 _write_through(x, alias, key, raw)
     except Exception as e:  # noqa: BLE001 - every error is given its context
-        raise _dispatch.explain("assignment", (x, value), e) from None
+        raise _dispatch.explain("assignment", (x, value), e, of_shapes=True) from None
     written(x)
 
 
@@ -444,6 +444,8 @@ def inplace(name: str, x: Tensor, y: Any) -> Tensor:
         raise GraphError(LEAF_WRITE.format(operation=f"x {_SYMBOLS[name]}= y"))
     result: Tensor = getattr(ops, name)(x, y)
     have, want = dtypes.of(result._raw.dtype), dtypes.of(x._raw.dtype)
+    if have.kind == want.kind and have is not want:
+        result, have = ops.astype(result, want), want
     if have is not want:
         raise DTypeError(
             f"x {_SYMBOLS[name]}= y would change the dtype from {want} to {have}; write x = x {_SYMBOLS[name]} y instead"

@@ -49,6 +49,15 @@ for _letter, _what in _MODIFIED.items():
         _SCALED_AT_1[_letter][1],
         fixed="v",
     )
+_made["yn"] = make(
+    "yn",
+    "n x",
+    "the Bessel function of the second kind and integer order n",
+    "1.0, xp.Tensor(1.0)",
+    _AT_1["y"][1],
+    fixed="n",
+    whole="n",
+)
 globals().update(_made)
 
 __all__ = [*_made]  # noqa: PLE0604 - the names of the table above

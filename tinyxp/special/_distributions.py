@@ -30,6 +30,14 @@ _TABLE = {
 }  # fmt: skip
 
 
+# The arguments that are whole numbers, which SciPy takes as integers.
+_WHOLE = {
+    **dict.fromkeys(("bdtr", "bdtrc", "bdtri"), "n"),
+    **dict.fromkeys(("nbdtr", "nbdtrc", "nbdtri"), "k n"),
+    "pdtri": "k",
+}
+
+
 def _with_whole_trials(name: str) -> Any:
     """Return a function of k, n and p that passes n on as integers: SciPy's warns of others."""
     return lambda xp, k, n, p: getattr(xp.special, name)(k, xp.astype(n, xp.int64), p)
@@ -43,6 +51,7 @@ _made = {
         example,
         result,
         fixed=fixed,
+        whole=_WHOLE.get(name, ""),
         forward=_with_whole_trials(name) if name.startswith("bdtr") else None,
     )
     for name, (arguments, what, example, result, fixed) in _TABLE.items()

@@ -210,6 +210,22 @@ document(
 )
 
 
+def radian(d: Any, m: Any, s: Any, /) -> Tensor:
+    d, m, s = floating("radian", (d, m, s))
+    total: Tensor = ((d * 60 + m) * 60 + s) * (math.pi / 648000)
+    return total
+
+
+document(
+    radian,
+    "radian",
+    "d m s",
+    "an angle in degrees, minutes and seconds as radians",
+    "xp.Tensor(30.0), 0.0, 0.0",
+    result=0.5236,
+)
+
+
 # ---------------------------------------------------------------- over an axis
 def logsumexp(x: Any, /, axis: Any = None, b: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return the logarithm of the sum of exponentials over axes, without overflow.
@@ -283,5 +299,5 @@ def log_softmax(x: Any, /, axis: Any = None) -> Tensor:
 __all__ = [
     "boxcox", "boxcox1p", "cbrt", "cosdg", "cosm1", "cotdg", "entr", "exp2", "exp10", "expit", "expm1",
     "exprel", "huber", "inv_boxcox", "inv_boxcox1p", "kl_div", "log1p", "log_expit", "log_softmax", "logit",
-    "logsumexp", "pseudo_huber", "rel_entr", "sinc", "sindg", "softmax", "tandg", "xlog1py", "xlogy",
+    "logsumexp", "pseudo_huber", "radian", "rel_entr", "sinc", "sindg", "softmax", "tandg", "xlog1py", "xlogy",
 ]  # fmt: skip

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from tinyxp.ops._elementwise import erf as erf
-from tinyxp.special._define import make
+from typing import TYPE_CHECKING, Any
+
+from tinyxp import ops
+from tinyxp.special._define import document, floating, make
+
+if TYPE_CHECKING:
+    from tinyxp._core import Tensor
+
+
+def erf(x: Any, /) -> Tensor:
+    """Return ``tinyxp.erf``, which takes floating Tensors alone, of integers too."""
+    found: Tensor = ops.erf(*floating("erf", (x,)))
+    return found
+
+
+document(
+    erf,
+    "erf",
+    "x",
+    "the error function, 2/sqrt(pi) times the integral of exp(-t²) from 0 to x",
+    "xp.Tensor(1.0)",
+    result=0.8427,
+)
 
 erfc = make("erfc", "x", "the complementary error function, 1 - erf(x)", "xp.Tensor(1.0)", 0.1573)
 erfcx = make(

@@ -7,6 +7,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes, ops
+from tinyxp._core import TENSORS
 from tinyxp.ops import _dispatch
 from tinyxp.special._define import HALF, floating, make
 
@@ -108,19 +109,20 @@ betainccinv = make(
 )
 
 
-def polygamma(n: int, x: Any, /) -> Tensor:
+def polygamma(n: Any, x: Any, /) -> Tensor:
     """Return the derivative of order `n` of `digamma`.
 
     Parameters
     ----------
-    n : int
-        0 or more.
+    n : int, or Tensor of shape (...)
+        0 or more. NaN results where an element of a Tensor is not.
     x : Tensor, shape (...)
         Real.
 
     Returns
     -------
     Tensor, shape (...)
+        For a Tensor `n`: the shape that the arguments broadcast to.
 
     Examples
     --------
@@ -128,6 +130,8 @@ def polygamma(n: int, x: Any, /) -> Tensor:
     >>> round(xp.special.polygamma(1, xp.Tensor(1.0)).item(), 4)
     1.6449
     """
+    if type(n) in TENSORS:
+        return _polygamma_of_orders(*floating("polygamma", (n, x)))
     order = operator.index(n)
     if order < 0:
         raise ValueError(f"polygamma expects n >= 0; got {order}")
@@ -137,6 +141,13 @@ def polygamma(n: int, x: Any, /) -> Tensor:
         return ops.astype(polygamma(order, ops.astype(x, "float32")), d)
     out: Tensor = _dispatch.apply("special.polygamma", (order, x))
     return out
+
+
+def _polygamma_of_orders(n: Tensor, x: Tensor) -> Tensor:
+    """By Hurwitz's zeta function (DLMF 25.11.12)."""
+    sign = ops.where(n % 2 == 0, -1.0, 1.0)
+    higher = ops.astype(sign, n.dtype) * gamma(n + 1) * zeta(n + 1, x)
+    return ops.where(n == 0, digamma(x), higher)
 
 
 def multigammaln(a: Any, d: int, /) -> Tensor:

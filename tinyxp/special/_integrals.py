@@ -13,6 +13,7 @@ expn = make(
     "2.0, xp.Tensor(1.0)",
     0.1485,
     fixed="n",
+    whole="n",
 )
 spence = make(
     "spence",
@@ -26,6 +27,13 @@ ellipk = make(
     "m",
     "the complete elliptic integral of the first kind, of the parameter m",
     "xp.Tensor(0.0)",
+    1.5708,
+)
+ellipkm1 = make(
+    "ellipkm1",
+    "p",
+    "`ellipk` of 1 - p, exact also near p = 0",
+    "xp.Tensor(1.0)",
     1.5708,
 )
 ellipe = make(
@@ -51,5 +59,15 @@ hyp2f1 = make(
     1.3863,
     fixed="a b c",
 )
+lpmv = make(
+    "lpmv",
+    "m v x",
+    "the associated Legendre function of integer order m and real degree v, with Condon's and Shortley's phase",
+    "1.0, 2.0, xp.Tensor(0.5)",
+    -1.299,
+    fixed="m v",
+)
 
-__all__ = ["ellipe", "ellipk", "exp1", "expi", "expn", "hyp1f1", "hyp2f1", "spence"]
+__all__ = [
+    "ellipe", "ellipk", "ellipkm1", "exp1", "expi", "expn", "hyp1f1", "hyp2f1", "lpmv", "spence",
+]  # fmt: skip
