@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args(argv)
     with xp.use_device(args.device):
-        fit(3 if args.smoke else 6)
+        fit(5 if args.smoke else 8)
 
 
 def fit(steps: int) -> None:

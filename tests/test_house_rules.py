@@ -42,7 +42,7 @@ LAYERS = [
     ("_info", "_interchange", "_methods", "_operators", "autograd", "tensor"),
     ("io", "random", "special"),
     ("nn",),
-    ("data", "func", "models", "optim"),
+    ("consumers", "data", "func", "models", "optim"),
     ("training", "distributed"),
     ("__main__",),
 ]

@@ -96,7 +96,7 @@ NO_KINK = {"huber": 1}  # second derivatives jump at the kink of the first
 
 
 CUPY_LACKS = set(
-    "dawsn ellipe erfi hyp1f1 hyp2f1 iv ive jv kv kve lpmv ndtri_exp owens_t spence yv".split()
+    "dawsn ellipe erfi hyp1f1 hyp2f1 iv ive jv kv kve ndtri_exp owens_t spence yv".split()
 )
 NEEDED = {"ellipk": "hyp2f1", "ellipkm1": "hyp2f1"}  # by a derivative
 
