@@ -56,7 +56,7 @@ def test_each_equals_itself_alone():
     for a, b in product(all_of_them, all_of_them):
         assert (getattr(tinyxp, a) == getattr(tinyxp, b)) is (a == b)
         assert (getattr(tinyxp, a) != b) is (a != b)
-    for other in (None, 3, "float31", object(), [], int):
+    for other in (None, 3, "float31", object(), [], str):
         assert tinyxp.int64 != other
 
 
@@ -125,6 +125,12 @@ def test_there_is_one_object_for_each():
         assert tinyxp.dtype(name) is tinyxp.dtype(np.dtype(name)) is tinyxp.dtype(d) is d
 
 
+def test_pythons_types_are_names_of_dtypes():
+    """They mean what they mean to NumPy."""
+    for kind in (bool, int, float, complex):
+        assert tinyxp.dtype(kind) == np.dtype(kind)
+
+
 def test_unknown_dtypes():
     with pytest.raises(DTypeError, match=r"no dtype 'float31'; tinyxp has bool, int8"):
         tinyxp.dtype("float31")
@@ -175,8 +181,10 @@ def test_result_type_with_numbers(arguments, expected):
 
 def test_result_type_of_tensors(xp):
     assert xp.result_type(xp.ones(1), xp.float64, 1) == xp.float64
-    with pytest.raises(DTypeError, match="at least one Tensor or dtype"):
-        xp.result_type(1, 2.0)
+    assert xp.result_type(1, 2.0) == xp.get_default_dtype()
+    assert xp.result_type(True, 2) == xp.int64
+    with pytest.raises(DTypeError, match="at least one Tensor, dtype or number; got none"):
+        xp.result_type()
 
 
 def test_can_cast_follows_promotion(xp):

@@ -39,10 +39,10 @@ LAYERS = [
     ("_core",),
     ("autograd._record", "autograd._cotangents", "autograd._graph"),
     ("ops",),
-    ("_info", "_interchange", "_methods", "_operators", "autograd", "tensor"),
+    ("_info", "_interchange", "_methods", "_operators", "autograd", "consumers", "tensor"),
     ("io", "random", "special"),
     ("nn",),
-    ("consumers", "data", "func", "models", "optim"),
+    ("data", "func", "models", "optim"),
     ("training", "distributed"),
     ("__main__",),
 ]

@@ -372,7 +372,8 @@ def elements_per_result(x, axis=None, **_kwargs):
 PYTORCH_SUMS = ["sum", "prod", "cumulative_sum", "cumulative_prod"]  # small unsigned integers in int64
 COMPARED = {
     **{("torch", n): lambda x, **_: x.dtype != np.uint8 for n in PYTORCH_SUMS},
-    **{("torch", n): lambda x, **k: elements_per_result(x, **k) > k["correction"] for n in ("var", "std")},
+    **{("torch", n): lambda x, **k: x.size and k["correction"] in (0, 1) and elements_per_result(x, **k) > 1 for n in ("var", "std")},
+    ("torch", "count_nonzero"): lambda _x, axis, **_: axis != (),  # means all axes there
     **{("torch", f"unique_{n}"): lambda x, **_: x.dtype.kind != "c" for n in "all counts inverse values".split()},
     ("torch", "floor_divide"): lambda _x, y: np.all(y),  # an integer divided by zero is an error there
     ("torch", "remainder"): lambda _x, y: np.all(y),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyxp.autograd import grad
+from tinyxp.autograd import _graph, grad
 
 torch = pytest.importorskip("torch")
 host = pytest.importorskip("array_api_compat.numpy")
@@ -184,3 +184,27 @@ def test_against_pytorch(xp):
     sys.stdout.write(f"random programs: {dict(counts)}\n")  # seen with pytest -rP
     assert counts["rejected"] < 0.1 * counts["compared"]
     assert counts["operations"] > 5 * counts["compared"]
+
+
+def test_rules_own_what_they_return(xp, backend, monkeypatch):
+    """The engine adds cotangents up in place: a rule not marked `passes` returns none of its arguments."""
+    rules = _graph.raw_cotangents
+
+    def watched(node, gs, *rest):
+        found = rules(node, gs, *rest)
+        held = [a for a in (*gs, *node.args, node.out) if isinstance(a, backend.array_type)]
+        for r in found:
+            if isinstance(r, backend.array_type) and not (node.op.passes or node.op.on_tensors):
+                assert not any(backend.shares_memory(r, a) for a in held), node.name
+        return found
+
+    monkeypatch.setattr(_graph, "raw_cotangents", watched)
+
+    @settings(max_examples=EXAMPLES // 2)
+    @given(program=programs())
+    def check(program):
+        inputs = [xp.Tensor(x, requires_grad=True) for x in program.inputs]
+        xs = program.run(xp, inputs)
+        grad(sum(xp.sum(x * (x + 1.0)) for x in xs), inputs)
+
+    check()

@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 from dataclasses import fields
-from time import perf_counter
+from time import perf_counter, sleep
 
 import pytest
 
@@ -18,6 +18,7 @@ from tinyxp.training._metrics import COLUMNS, Metrics, read_metrics
 from tinyxp.training._plot import MissingPlotLibrary, save_plot, smoothed
 from tinyxp.training._presets import PRESETS
 from tinyxp.training._progress import PlainProgress, Status, clock, make_progress, sparkline
+from tinyxp.training._threads import Threads
 from tinyxp.training._throughput import flops_per_token, matmul_peak
 
 STATUS = Status(100, 2000, 2.5, 2.6, 12345.6, 0.42, 75.0, validated=True)
@@ -238,6 +239,41 @@ def test_the_first_interrupt_asks_and_the_second_insists():
 
 
 # ---------------------------------------------------------------- the machine
+class Crowded:
+    """A library on cores that are busy: a product takes 1 ms on one thread, more on several."""
+
+    def __init__(self, slowdown):
+        self.threads, self.slowdown = 4, slowdown
+        self.float32, self.full = "float32", lambda *_, **__: None
+        self.xp = self.backend = self
+        self.native = None
+
+    def set_threads(self, n):
+        before, self.threads = self.threads, n
+        return before
+
+    def matmul(self, a, b):
+        sleep(0.001 if self.threads == 1 else 0.001 * self.slowdown)
+
+
+@pytest.mark.parametrize(("slowdown", "chosen"), [(10, 1), (0.4, 4)])
+def test_one_thread_is_used_where_several_are_slower(slowdown, chosen):
+    library = Crowded(slowdown)
+    with Threads(library, 8, 8) as threads:
+        assert library.threads == chosen
+        library.slowdown = 1 / slowdown
+        assert threads.choose() == library.threads == 5 - chosen
+    assert library.threads == 4
+
+
+def test_the_threads_of_numpys_blas_are_left_as_they_were():
+    backend = tinyxp.get_backend("numpy")
+    before = backend.describe()["threads"]
+    with Threads(backend.device(), 64, 32) as threads:
+        assert threads.choose() in {None, 1, int(before) if before.isdigit() else None}
+    assert backend.describe()["threads"] == before
+
+
 def test_the_peak_is_that_of_matrix_products():
     device = tinyxp.device("cpu")
     a = device.xp.full((512, 512), 0.5, dtype=device.xp.float32)

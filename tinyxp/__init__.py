@@ -45,7 +45,9 @@ from tinyxp.ops import erf as erf
 from tinyxp.ops import fft as fft
 from tinyxp.ops import linalg as linalg
 from tinyxp.tensor import Tensor as Tensor  # isort: split
+
 from tinyxp import consumers as consumers  # gives Tensor and DType what is beyond the standard
+from tinyxp.consumers import diag as diag
 from tinyxp.consumers import logspace as logspace
 
 if TYPE_CHECKING:

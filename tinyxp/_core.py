@@ -281,7 +281,7 @@ class Tensor(Face):
 
 TENSORS.add(Tensor)
 _new = Tensor.__new__
-_new_alias = Alias.__new__
+new_alias = Alias.__new__
 
 
 def wrap(raw: Array, device: Device) -> Tensor:
@@ -326,34 +326,12 @@ def is_leaf(t: Tensor) -> bool:
     return type(t._node) is Leaf
 
 
-def make_view(out: Tensor, x: Tensor, step: Callable[..., Tensor], args: tuple[Any, ...]) -> Tensor:
-    """Declare `out` a view of `x`: ``step(x, *args)`` makes it again."""
-    alias = x._alias
-    if type(alias) is Alias:
-        root, parent = alias.root, alias
-    else:
-        root, parent = x, None
-    made = _new_alias(Alias)
-    made.recorded = True
-    if out._node is None and root._node is not None:
-        made.recorded = False
-        if type(root._node) is not Leaf:
-            root = detached(root)  # an unrecorded view must not keep the graph alive
-    made.root = root
-    made.version = root._version
-    made.parent = parent
-    made.step = step
-    made.args = args
-    out._alias = made
-    return out
-
-
 def detached(t: Tensor) -> Tensor:
     """Return a Tensor outside the graph that sees the same array, also after writes."""
     out = wrap(fresh(t)._raw, t._device)
     alias = t._alias
     if type(alias) is Alias:
-        made = _new_alias(Alias)
+        made = new_alias(Alias)
         made.root, made.parent, made.recorded = detached(alias.root), alias.parent, True
         made.step, made.args, made.version = alias.step, alias.args, made.root._version
         out._alias = made

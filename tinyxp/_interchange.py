@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import backend as _backend
@@ -137,11 +138,22 @@ def _int(self: Tensor) -> int:
     return int(_single(self, "int()"))
 
 
+class _Numbers(threading.local):
+    refused = False  # whether a Tensor that requires grad may not become a Python number
+
+
+NUMBERS = _Numbers()
+
+
 def _float(self: Tensor) -> float:
+    if NUMBERS.refused:
+        _check_exportable(self, "float(x)", "float(x.detach())")
     return float(_single(self, "float()"))
 
 
 def _complex(self: Tensor) -> complex:
+    if NUMBERS.refused:
+        _check_exportable(self, "complex(x)", "complex(x.detach())")
     return complex(_single(self, "complex()"))
 
 

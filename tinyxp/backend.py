@@ -238,6 +238,10 @@ class Backend(
         """Return a context in which infinite and NaN results raise no warning."""
         return nullcontext()
 
+    def surely_finite(self, x: Array) -> bool:  # noqa: ARG002
+        """Whether `x` is known, without waiting for a device, to hold neither infinities nor NaN."""
+        return False
+
     def synchronize(self, local: str | None = None) -> None:
         """Wait until everything asked of the device is done (nothing to do on a CPU)."""
 
@@ -247,6 +251,10 @@ class Backend(
 
     def empty_cache(self, local: str | None = None) -> None:
         """Give cached memory back to the device (nothing to do without a pool)."""
+
+    def set_threads(self, n: int) -> int | None:  # noqa: ARG002 - a library that can be told looks at n
+        """Compute with `n` threads from now on; return how many it were before, None if it cannot be told."""
+        return None
 
     def describe(self) -> dict[str, str]:
         """Return what ``tinyxp info`` prints of this library: versions, BLAS, threads."""

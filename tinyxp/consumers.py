@@ -7,6 +7,10 @@ standard is nearly all they ask for. The rest is here, or named here where it mu
   compiled functions, which could not be differentiated.
 - `PYTHON_TYPES`: ``dtype=bool`` is written all over SciPy.
 - `logspace`: SciPy's tests of `scipy.differentiate` call ``xp.logspace``.
+- `diag`: SciPy's RBFInterpolator calls ``xp.diag``.
+- `refuse_numbers`: a few functions turn an argument into a Python float, where its gradient ends; under this
+  they raise.
+- ``xp.result_type`` of Python numbers alone, and ``xp.linspace`` between Tensors: SciPy's freqs and histograms.
 - `view`: SciPy's RBFInterpolator reads complex numbers as pairs of real ones, ``d.view(float)``.
 - `parts`: ``numpy.testing.assert_equal`` takes a complex dtype object apart, in SciPy's tests.
 - Reductions such as ``x.sum`` take ``out=None`` and ``dtype=None``: ``numpy.sum(x)`` passes them, and so does
@@ -17,16 +21,20 @@ standard is nearly all they ask for. The rest is here, or named here where it mu
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes, ops
 from tinyxp._core import Tensor
+from tinyxp._interchange import NUMBERS
 from tinyxp.errors import DTypeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tinyxp.dtypes import DType
 
-__all__ = ["PYTHON_TYPES", "logspace", "parts", "view"]
+__all__ = ["PYTHON_TYPES", "diag", "logspace", "parts", "refuse_numbers", "view"]
 
 # Python's types as dtypes: what NumPy and PyTorch understand by them, whatever the default dtype is.
 PYTHON_TYPES: dict[type, str] = {
@@ -65,6 +73,65 @@ def logspace(
     """
     found: Tensor = ops.pow(base, ops.linspace(start, stop, num, **options))
     return found
+
+
+def diag(x: Tensor, /, *, k: int = 0) -> Tensor:
+    """Return the diagonal of a matrix, or the matrix that has `x` on its diagonal.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n,) or (n, m)
+    k : int
+        Which diagonal: above the main one where positive.
+
+    Returns
+    -------
+    Tensor
+        Of shape (n + abs(k), n + abs(k)) for a vector.
+
+    Examples
+    --------
+    >>> import tinyxp as xp
+    >>> xp.diag(xp.Tensor([1.0, 2.0])).tolist()
+    [[1.0, 0.0], [0.0, 2.0]]
+    >>> xp.diag(xp.Tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [1.0, 4.0]
+    """
+    if x.ndim != 1:
+        return ops.linalg.diagonal(x, offset=k)
+    n = x.shape[0] + abs(k)
+    out = ops.zeros((n, n), dtype=x.dtype, device=x.device)
+    places = ops.arange(x.shape[0], device=x.device)
+    out[places + max(-k, 0), places + max(k, 0)] = x
+    return out
+
+
+@contextmanager
+def refuse_numbers() -> Iterator[None]:
+    """Let ``float(x)`` and ``complex(x)`` raise for Tensors that require grad.
+
+    Otherwise they are allowed, since programs decide by them what to do next; but a result that was computed
+    from the Python number does not depend on the Tensor any more.
+
+    Raises
+    ------
+    GradientRequiredError
+        Inside, by ``float(x)``, ``math.log(x)`` and whatever else asks for a number.
+
+    Examples
+    --------
+    >>> import tinyxp as xp
+    >>> x = xp.Tensor(2.0, requires_grad=True)
+    >>> with xp.consumers.refuse_numbers():
+    ...     float(x.detach())
+    2.0
+    """
+    before = NUMBERS.refused
+    NUMBERS.refused = True
+    try:
+        yield
+    finally:
+        NUMBERS.refused = before
 
 
 def view(x: Tensor, *shape: Any) -> Tensor:

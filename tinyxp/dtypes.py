@@ -61,7 +61,9 @@ class DType:
 
     def __eq__(self, other: object) -> bool:
         found = _find(other)
-        return NotImplemented if found is None else found is self  # NumPy's may know better: see `dtype`
+        return (
+            NotImplemented if found is None else found is self
+        )  # NumPy's may know better: see `dtype`
 
     def __hash__(self) -> int:
         try:

@@ -335,6 +335,9 @@ def __array_namespace__(self: Tensor, /, *, api_version: str | None = None) -> A
 
 
 # ---------------------------------------------------------------- the class
+_SWAP = (1, 0)
+
+
 class Face(Operators, Interchange, Methods):
     """Everything that `Tensor` shows."""
 
@@ -429,7 +432,7 @@ class Face(Operators, Interchange, Methods):
             raise ShapeError(
                 f"x.T expects a matrix; got shape {self.shape}; use x.mT or tinyxp.permute_dims"
             )
-        return ops.permute_dims(self, (1, 0))
+        return ops.permute_dims(self, _SWAP)
 
     @property
     def mT(self: Any) -> Tensor:  # noqa: N802 - the standard's name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import operator
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -83,6 +84,12 @@ class NumpyBackend(Backend):
         """Return a context in which NumPy does not warn of infinite and NaN results."""
         return np.errstate(all="ignore")
 
+    def surely_finite(self, x: Array) -> bool:
+        """Whether the sum of all squares is finite: one pass, and the host need not wait for itself."""
+        if x.dtype.kind not in "fc" or x.dtype.itemsize == 2:  # noqa: PLR2004 - half: squares overflow
+            return False
+        return cmath.isfinite(np.vdot(x, x))
+
     def wrap(self, x: Any) -> Array:
         """Return NumPy's scalar as a 0-d array."""
         return np.asarray(x)
@@ -94,6 +101,12 @@ class NumpyBackend(Backend):
     def format(self, x: Array) -> str:
         """Return the elements as NumPy prints them, for the repr of a Tensor."""
         return np.array2string(x, separator=", ", prefix="tensor(", threshold=1000)
+
+    def set_threads(self, n: int) -> int | None:
+        """Let the BLAS use `n` threads; return how many it used, None if it cannot be told."""
+        from tinyxp_numpy import _blas
+
+        return _blas.set_threads(n)
 
     def describe(self) -> dict[str, str]:
         """Return NumPy's version, its BLAS, and the threads that the BLAS uses."""

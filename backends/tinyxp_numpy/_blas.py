@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["describe"]
+__all__ = ["describe", "set_threads"]
 
-# The names under which OpenBLAS tells its number of threads: NumPy's wheels prefix and suffix it.
+# The names under which OpenBLAS gets and sets its number of threads: NumPy's wheels prefix and suffix it.
 _SYMBOLS = (
-    "scipy_openblas_get_num_threads64_",
-    "scipy_openblas_get_num_threads",
-    "openblas_get_num_threads64_",
-    "openblas_get_num_threads",
+    "scipy_openblas_{}_num_threads64_",
+    "scipy_openblas_{}_num_threads",
+    "openblas_{}_num_threads64_",
+    "openblas_{}_num_threads",
 )
 
 
@@ -29,14 +29,32 @@ def describe() -> dict[str, str]:
     return {"blas": name or "unknown", "threads": str(threads) if threads else "unknown"}
 
 
+def set_threads(n: int) -> int | None:
+    """Let the BLAS use `n` threads; return how many it used, None if it cannot be told."""
+    before, tell = _function("get"), _function("set")
+    if before is None or tell is None:
+        return None
+    count = int(before())
+    tell(ctypes.c_int(n))
+    return count
+
+
 def _threads() -> int | None:
+    ask = _function("get")
+    if ask is not None:
+        return int(ask())
+    wanted = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    return int(wanted) if wanted and wanted.isdigit() else None
+
+
+def _function(verb: str) -> Any:
+    """Return OpenBLAS's function that gets or sets the number of threads, None if there is none."""
     for path in _libraries():
         library = ctypes.CDLL(str(path))  # the one that NumPy has loaded already
         for symbol in _SYMBOLS:
-            if hasattr(library, symbol):
-                return int(getattr(library, symbol)())
-    wanted = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
-    return int(wanted) if wanted and wanted.isdigit() else None
+            if hasattr(library, symbol.format(verb)):
+                return getattr(library, symbol.format(verb))
+    return None
 
 
 def _libraries() -> list[Path]:

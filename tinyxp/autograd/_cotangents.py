@@ -81,7 +81,7 @@ def _apply(
     if op.guard:
         with node.device.backend.quiet():
             return [
-                keep_zero(xp, g, rule(xp, g, out, *args, **node.kwargs))
+                keep_zero(xp, g, rule(xp, g, out, *args, **node.kwargs), node.device)
                 if need and rule is not None else None
                 for need, rule in pairs
             ]  # fmt: skip
@@ -91,8 +91,10 @@ def _apply(
     ]
 
 
-def keep_zero(xp: Any, g: Any, r: Any) -> Any:
+def keep_zero(xp: Any, g: Any, r: Any, device: Device) -> Any:
     """Let a zero cotangent stay zero where the local derivative is infinite or NaN."""
+    if device.backend.surely_finite(r._raw if type(r) is Tensor else r):
+        return r
     return xp.where((g == 0) & ~xp.isfinite(r), xp.zeros_like(r), r)
 
 

@@ -111,6 +111,7 @@ def op(name: str) -> Op:
 
 # ---------------------------------------------------------------- recording
 _new_node = Node.__new__
+_new_aval = Aval.__new__
 NO_CHECKS: tuple[tuple[Tensor, int], ...] = ()
 
 
@@ -242,7 +243,12 @@ def record_view(op: Op, out: Tensor, x: Tensor, args: tuple[Any, ...]) -> None:
 
 
 def _aval(raw: Any, device: Device) -> Aval:
-    return Aval(tuple(raw.shape), raw.dtype, device.native)
+    aval: Aval = _new_aval(Aval)  # without a call of __init__, which would double the cost
+    shape = raw.shape
+    aval.shape = shape if type(shape) is tuple else tuple(shape)
+    aval.dtype = raw.dtype
+    aval.device = device.native
+    return aval
 
 
 def _mark(x: Tensor) -> tuple[tuple[Tensor, int], ...]:

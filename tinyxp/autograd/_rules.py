@@ -57,6 +57,7 @@ define(
     "multiply",
     lambda xp, g, _out, _x, y: g * c(xp, y),
     lambda xp, g, _out, x, _y: g * c(xp, x),
+    guard=True,  # by a factor that is masked out
 )
 define(
     "divide",
@@ -426,7 +427,7 @@ def _prod(xp: Any, g: Any, _out: Any, x: Any, *, axis: Any, keepdims: bool) -> A
     ndim = len(x.shape)
     axes = _axes(axis, ndim)
     if not axes:
-        return g
+        return xp.copy(g)
     rest = tuple(a for a in range(ndim) if a not in axes)
     order = (*rest, *axes)
     moved = xp.permute_dims(x, order)

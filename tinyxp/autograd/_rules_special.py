@@ -486,7 +486,9 @@ define(  # DLMF 14.10.5
     "special.lpmv",
     _no("lpmv", "m"),
     _no("lpmv", "v"),
-    lambda xp, g, out, m, v, x: g * (v * x * out - (v + m) * xp.special.lpmv(m, v - 1, x)) / (x * x - 1),
+    lambda xp, g, out, m, v, x: (
+        g * (v * x * out - (v + m) * xp.special.lpmv(m, v - 1, x)) / (x * x - 1)
+    ),
     guard=True,
 )
 define(  # as for ellipk

@@ -440,10 +440,11 @@ def linspace(
 
     Parameters
     ----------
-    start, stop : number
+    start, stop : number, or Tensor of shape ()
+        Tensors are differentiated.
     num : int
     dtype : dtype, optional
-        By default the default floating dtype, complex if a bound is.
+        By default the default floating dtype, complex if a bound is; that of the bounds if they are Tensors.
     device : Device or str, optional
     endpoint : bool
         Whether `stop` is the last number.
@@ -454,13 +455,32 @@ def linspace(
     >>> xp.linspace(0, 1, 3).tolist()
     [0.0, 0.5, 1.0]
     """
+    if type(start) in TENSORS or type(stop) in TENSORS:
+        return _linspace_between(start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
     where = _where(device)
-    start, stop = (_dispatch.plain(v.item() if type(v) in TENSORS else v) for v in (start, stop))
+    start, stop = _dispatch.plain(start), _dispatch.plain(stop)
     is_complex = isinstance(start, complex) or isinstance(stop, complex)
     default = dtypes.default_of_kind("c" if is_complex else "f")
     return _make(
         "linspace", where, start, stop, num, dtype=_native(dtype, where, default), endpoint=endpoint
     )
+
+
+def _linspace_between(
+    start: Any, stop: Any, num: int, *, dtype: DTypeLike, device: DeviceLike, endpoint: bool
+) -> Tensor:
+    """Compute `linspace` of bounds that are Tensors, in their dtype as NumPy does."""
+    from tinyxp import ops
+
+    start, stop = ops.broadcast_arrays(start * 1.0, stop * 1.0)
+    if start.shape:
+        raise ShapeError(f"linspace expects bounds of shape (); got {start.shape}")
+    step = (stop - start) / max(num - 1 if endpoint else num, 1)
+    steps = ops.arange(num, dtype=step.dtype, device=step.device)
+    found = steps * step + start
+    if endpoint and num > 1:
+        found = ops.where(steps == num - 1, stop, found)
+    return found.to(*(target for target in (dtype, device) if target is not None))
 
 
 def eye(

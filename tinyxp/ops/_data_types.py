@@ -183,10 +183,12 @@ def isdtype(dtype: DTypeLike, kind: Any) -> bool:
 def result_type(*arrays_and_dtypes: Any) -> DType:
     """Return the dtype that Tensors, dtypes and Python numbers promote to.
 
+    Python numbers alone give the default dtype of their kind.
+
     Raises
     ------
     DTypeError
-        If they have no common dtype, or if there is neither a Tensor nor a dtype.
+        If they have no common dtype, or if there is nothing to promote.
 
     Examples
     --------
@@ -201,9 +203,9 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     ]
     found = [_dtype_of(a) for a in arrays_and_dtypes if type(a) not in dtypes.KIND_OF_SCALAR]
     if not found:
-        raise DTypeError(
-            "result_type expects at least one Tensor or dtype; got only Python numbers"
-        )
+        if not numbers:
+            raise DTypeError("result_type expects at least one Tensor, dtype or number; got none")
+        found = [dtypes.default_of_kind(max(numbers, key=dtypes.RANK.__getitem__))]
     d = found[0]
     for other in found[1:]:
         d = dtypes.promote(d, other)

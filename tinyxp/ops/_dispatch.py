@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import _fused, dtypes
-from tinyxp._core import MODE, TENSORS, Tensor, fresh, make_view, wrap
+from tinyxp._core import MODE, TENSORS, Alias, Leaf, Tensor, detached, fresh, new_alias, wrap
 from tinyxp.autograd._record import TABLE, record, record1, record2, record_view
 from tinyxp.autograd._record import op as table_line
 from tinyxp.errors import (
@@ -420,13 +420,18 @@ def view(
     step : callable
         ``step(x, *args)`` makes it of a Tensor; remembered to make it again.
     """
-    if x._alias is not None:
+    alias = x._alias
+    root: Tensor = x
+    parent = None
+    if alias is not None:
         fresh(x)
+        if type(alias) is Alias:
+            root, parent = alias.root, alias
     device = x._device
     try:
         r = forward(x._raw, *args)
     except Exception as e:  # noqa: BLE001 - every error is given its context
-        raise explain(name, (x, *args), e, of_shapes=True) from None
+        raise explain(name, (x, *args), e) from None
     if type(r) is not device.array_type:
         r = device.wrap(r)
     out: Tensor = _new(Tensor)
@@ -436,9 +441,21 @@ def view(
     out._index = 0
     out._version = 0
     out._shared = False
+    made = new_alias(Alias)
+    made.recorded = True
     if x._node is not None and MODE.grad:
         record_view(TABLE[name], out, x, args)
-    return make_view(out, x, step, args)
+    elif root._node is not None:
+        made.recorded = False
+        if type(root._node) is not Leaf:
+            root = detached(root)  # an unrecorded view must not keep the graph alive
+    made.root = root
+    made.version = root._version
+    made.parent = parent
+    made.step = step
+    made.args = args
+    out._alias = made
+    return out
 
 
 # ---------------------------------------------------------------- fused operations

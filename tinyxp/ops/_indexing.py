@@ -281,6 +281,8 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     frozen, _ = freeze(key, x)
     value = _value(x, value)
     raw = value._raw if type(value) in TENSORS else value
+    if type(value) in TENSORS and root_of(value)._raw is root_of(x)._raw:
+        raw = x._device.xp.copy(raw)  # not every library can write an array into itself
     if MODE.grad and (is_leaf(x) or is_leaf(root_of(x))) and _reaches_leaf(x):
         raise GraphError(LEAF_WRITE.format(operation="x[...] = ..."))
     tracked = type(value) in TENSORS and value._node is not None

@@ -109,9 +109,9 @@ def permute_dims(x: Tensor, /, axes: Sequence[int]) -> Tensor:
     """
     if type(x) not in TENSORS:
         x = as_tensor(x)
-    return _dispatch.view(
-        "permute_dims", x, x._device.xp.permute_dims, permute_dims, (tuple(axes),)
-    )
+    if type(axes) is not tuple:
+        axes = tuple(axes)
+    return _dispatch.view("permute_dims", x, x._device.xp.permute_dims, permute_dims, (axes,))
 
 
 def matrix_transpose(x: Tensor, /) -> Tensor:

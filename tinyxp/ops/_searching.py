@@ -300,6 +300,6 @@ def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> Tensor:
     [False, True]
     """
     _, _, a, b, device = _operands(x1, x2, None if type(x1) not in TENSORS else x1._device)
-    tensors = (_dispatch.wrap(a, device), _dispatch.wrap(b, device))
+    tensors = (wrap(a, device), wrap(b, device))
     out: Tensor = _dispatch.untracked("isin", tensors, {"invert": invert})
     return out

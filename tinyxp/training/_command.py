@@ -14,6 +14,7 @@ from tinyxp.training._loop import train
 from tinyxp.training._metrics import read_metrics
 from tinyxp.training._plot import MissingPlotLibrary, save_plot
 from tinyxp.training._progress import clock, make_progress, sparkline
+from tinyxp.training._threads import Threads
 
 if TYPE_CHECKING:
     from tinyxp.training._loop import Result
@@ -118,7 +119,8 @@ def _plot(folder: Path, progress: Progress, title: str) -> None:
 
 def _sample(result: Result, folder: Path, progress: Progress) -> None:
     trainer = result.trainer
-    text = sample_text(trainer.model, trainer.data, _SAMPLE, seed=trainer.config.seed)
+    with Threads(trainer.device, trainer.config.context, trainer.config.width):
+        text = sample_text(trainer.model, trainer.data, _SAMPLE, seed=trainer.config.seed)
     (folder / "sample.txt").write_text(text + "\n", encoding="utf-8")
     progress.say("sample")
     for line in text.splitlines():

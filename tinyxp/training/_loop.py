@@ -17,6 +17,7 @@ from tinyxp.training._interrupt import StopRequest
 from tinyxp.training._meter import Meter
 from tinyxp.training._metrics import Metrics
 from tinyxp.training._progress import PlainProgress, Status
+from tinyxp.training._threads import Threads
 from tinyxp.training._throughput import flops_per_token, matmul_peak
 from tinyxp.training._trainer import Trainer, matrix_parameters
 
@@ -105,8 +106,13 @@ def train(
     if resume:
         load_checkpoint(folder, trainer)
     folder.mkdir(parents=True, exist_ok=True)
-    session = _Session(config, folder, trainer, progress or PlainProgress(), resume=resume)
-    with StopRequest() as stop:
+    with (
+        StopRequest() as stop,
+        Threads(device, config.batch_size * config.context, config.width) as threads,
+    ):
+        session = _Session(
+            config, folder, trainer, progress or PlainProgress(), threads, resume=resume
+        )
         session.run(stop)
     return session.result()
 
@@ -127,9 +133,17 @@ class _Session:
     """One call of `train`: the loop, and what is written and shown on the way."""
 
     def __init__(
-        self, config: RunConfig, folder: Path, trainer: Trainer, progress: Progress, *, resume: bool
+        self,
+        config: RunConfig,
+        folder: Path,
+        trainer: Trainer,
+        progress: Progress,
+        threads: Threads,
+        *,
+        resume: bool,
     ) -> None:
         self.config, self.folder, self.trainer, self.progress = config, folder, trainer, progress
+        self.threads = threads
         self.wanted = config.steps
         self.val_loss: float | None = None
         self.shown: float | None = None  # the smoothed training loss
@@ -198,7 +212,7 @@ class _Session:
             self.validate()
         elif self.meter.due:
             self.flush()
-        if self.config.time_limit and done % _PLAN_EVERY == 0 and done <= self.config.steps // 2:
+        if self.config.time_limit and done % _PLAN_EVERY == 0 and done < self.config.steps:
             self.plan()
         if perf_counter() - self.saved_at > _SAVE_EVERY:
             self.flush()
@@ -211,6 +225,7 @@ class _Session:
         if self.trainer.step == self.config.steps:
             windows = max(windows, _FINAL_TOKENS // self.config.context)
         with self.meter.pause():
+            self.threads.choose()
             self.val_loss = self.trainer.evaluate(windows)
         rows = rows or [{"step": self.trainer.step}]
         rows[-1]["val_loss"] = self.val_loss
@@ -266,12 +281,13 @@ class _Session:
     def plan(self) -> None:
         """Take as many steps, of those that were asked for, as the time limit allows at today's speed.
 
-        Only in the first half, in which a schedule with a plateau has not begun to fall.
+        In the second half, where a schedule with a plateau falls, there can only be fewer.
         """
         self.flush()
         limit, step = self.config.time_limit, self.trainer.step
         more = self.meter.affordable(limit - self.meter.elapsed, self.config.eval_every)
-        steps = min(self.wanted, step + max(1, more))
+        most = self.wanted if step <= self.config.steps // 2 else self.config.steps
+        steps = min(most, step + max(1, more))
         if steps == self.config.steps:
             return
         if self.config.steps == self.wanted:
