@@ -148,6 +148,23 @@ def coverage(session: nox.Session) -> None:
     pytest(session, "--backend=numpy", "--backend=strict", "--cov", "--cov-fail-under=90")
 
 
+@nox.session(default=False)
+def array_api(session: nox.Session) -> None:
+    """Run the official suite of the Array API standard over tinyxp; ``nox -s array_api -- numpy --record``."""
+    session.install("-e", FULL, *group("conformance"))
+    session.run("python", "conformance/array_api.py", *(session.posargs or ["numpy", "strict"]))
+
+
+@nox.session(default=False)
+def scipy(session: nox.Session) -> None:
+    """Run SciPy's own tests, and a survey of gradients through it, with Tensors as the array type."""
+    session.install("-e", FULL, *group("conformance"))
+    session.run("python", "conformance/scipy_tests.py", *session.posargs, env=ONE_THREAD)
+    if not session.posargs:
+        session.run("python", "conformance/consumers.py", env=ONE_THREAD)
+        session.run("pytest", "conformance", "-o", "addopts=--import-mode=importlib", env=ONE_THREAD)
+
+
 # ---------------------------------------------------------------- helpers
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 

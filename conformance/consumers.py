@@ -1,9 +1,11 @@
-"""Differentiate calls of SciPy on Tensors, and compare with finite differences on NumPy arrays.
+"""Differentiate calls of SciPy, scikit-learn, einops and array-api-extra on Tensors.
 
     python conformance/consumers.py              # a table of what is differentiable
     python conformance/consumers.py --json       # the same for a program
+    python conformance/consumers.py --docs       # writes docs/consumers.md
 
-The value and the derivative that a call should have come from SciPy itself, on NumPy arrays.
+The value and the derivative that a call should have come from the library itself, on NumPy arrays: the
+derivatives by finite differences.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import sys
 import warnings
 from collections import Counter
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import consumers_calls as table
@@ -27,12 +30,17 @@ import numpy as np
 
 import tinyxp
 
+ROOT = Path(__file__).parents[1]
 STEP = 1e-4  # of the five-point formula, whose error is of order STEP**4
 TOLERANCE = 1e-6
-MODULES = (
+SCIPY = (
     "cluster.vq", "constants", "differentiate", "fft", "integrate", "interpolate", "linalg", "ndimage",
     "optimize.elementwise", "signal.windows", "sparse.linalg", "spatial.distance", "spatial.transform", "special",
     "stats.contingency",
+)  # fmt: skip
+SKLEARN = (
+    "covariance", "decomposition", "discriminant_analysis", "kernel_approximation", "linear_model", "metrics.pairwise",
+    "mixture", "naive_bayes", "preprocessing", "utils.extmath",
 )  # fmt: skip
 
 RIGHT, WRONG, CONSTANT, NUMBER, REFUSED = "right", "wrong", "constant", "number", "refused"
@@ -76,12 +84,20 @@ def function_of(tree: ast.AST) -> str:
 
 
 def modules() -> dict[str, Any]:
-    """Import SciPy's sub-packages; return those at the top."""
-    for name in MODULES:
+    """Import what the calls name; return it by the first part of its name."""
+    for name in SCIPY:
         import_module(f"scipy.{name}")
+    for name in SKLEARN:
+        import_module(f"sklearn.{name}")
+    import array_api_extra
+    import einops.array_api
     import scipy
+    import sklearn
 
-    return {name.split(".")[0]: getattr(scipy, name.split(".")[0]) for name in MODULES}
+    tinyxp.consumers.support_einops()
+    sklearn.set_config(array_api_dispatch=True)
+    found = {name.split(".")[0]: getattr(scipy, name.split(".")[0]) for name in SCIPY}
+    return found | {"array_api_extra": array_api_extra, "einops": einops, "sklearn": sklearn}
 
 
 MODULE = modules()
@@ -182,6 +198,11 @@ def examine(call: Call) -> tuple[str, str]:
     scale = max([1.0, *map(abs, expected)])
     if all(abs(o - e) <= TOLERANCE * scale for o, e in zip(ours, expected, strict=True)):
         return (RIGHT if any(map(abs, ours)) else CONSTANT), ""
+    try:
+        with tinyxp.consumers.refuse_numbers():
+            call(tinyxp, inputs)
+    except Exception:  # noqa: BLE001 - NumPy may turn the refusal into an error of its own
+        return NUMBER, "takes a Python number of an argument; raises under refuse_numbers()"
     return WRONG, f"derivatives {ours}, by differences {expected}"
 
 
@@ -201,15 +222,53 @@ def survey(only: str = "") -> list[Found]:
     return found
 
 
+HEADINGS = {
+    RIGHT: "Gradients that agree with finite differences",
+    CONSTANT: "Constant almost everywhere, so that the gradient is zero: ranks, signs, counts",
+    NUMBER: (
+        "Run, but turn an argument or the result into a Python number, where the gradient ends "
+        "(`tinyxp.consumers.refuse_numbers()` makes them raise)"
+    ),
+    REFUSED: "Refuse Tensors that require grad, most because they are compiled or call NumPy; the message says why",
+}
+
+
+def page(found: list[Found]) -> str:
+    """Return docs/consumers.md."""
+    text = [(ROOT / "docs" / "consumers.in.md").read_text(encoding="utf-8").rstrip(), ""]
+    counts = {c: {v: names(found, c, v) for v in HEADINGS} for c in table.CHAPTERS}
+    text += ["| | right | zero | Python number | refused |", "|---|--:|--:|--:|--:|"]
+    text += [f"| {c} | {' | '.join(str(len(n)) for n in v.values())} |" for c, v in counts.items()]
+    total = [sum(len(v[verdict]) for v in counts.values()) for verdict in HEADINGS]
+    text += [f"| **together** | {' | '.join(f'**{n}**' for n in total)} |", ""]
+    for verdict, heading in HEADINGS.items():
+        text += [f"## {heading}", ""]
+        for chapter, by_verdict in counts.items():
+            if by_verdict[verdict]:
+                text += [f"**{chapter}**: " + ", ".join(f"`{n}`" for n in by_verdict[verdict]) + ".", ""]
+    return "\n".join(text)
+
+
+def names(found: list[Found], chapter: str, verdict: str) -> list[str]:
+    """Return the functions with this verdict; one that is right in any call is right."""
+    chosen = {f.function for f in found if f.chapter == chapter and f.verdict == verdict}
+    if verdict != RIGHT:
+        chosen -= {f.function for f in found if f.verdict == RIGHT}
+    return sorted(chosen)
+
+
 def main() -> int:
     """Print what the survey finds; return 1 if a gradient is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--json", action="store_true", help="for a program to read")
+    parser.add_argument("--docs", action="store_true", help="write docs/consumers.md")
     parser.add_argument("--only", default="", help="calls that contain this text")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     with tinyxp.default_dtype("float64"), np.errstate(all="ignore"):
         found = survey(args.only)
+    if args.docs:
+        (ROOT / "docs" / "consumers.md").write_text(page(found), encoding="utf-8")
     if args.json:
         print(json.dumps([f._asdict() for f in found]))
     else:

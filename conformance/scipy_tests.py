@@ -27,6 +27,7 @@ PACKAGES = (
 MARK = "@pytest.fixture(params=xp_available_backends)"
 INSERTION = """\
 import scipy_tinyxp
+from scipy_tinyxp import pytest_collection_modifyitems
 xp_known_backends.add("tinyxp")
 xp_available_backends = [
     pytest.param(scipy_tinyxp.start(), id="tinyxp", marks=pytest.mark.array_api_backends)

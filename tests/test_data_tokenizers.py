@@ -165,6 +165,8 @@ def test_files_have_gpt2s_layout(tmp_path):
     assert tokenizer.encode(" ab a") == [257, 256]
     assert tokenizer.special == {"<|endoftext|>": 258}
     assert tokenizer.decode([257, 258]) == " ab<|endoftext|>"
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {}}')  # another library's
+    assert load_tokenizer(tmp_path) == tokenizer
     again = tmp_path / "again"
     again.mkdir()
     tokenizer.save(again)

@@ -143,7 +143,9 @@ def derivatives(program, lib, inputs, differentiate, numpy):
 
 def of_torch(program):
     inputs = [torch.asarray(x).requires_grad_() for x in program.inputs]
-    return derivatives(program, reference, inputs, torch.autograd.grad, lambda t: t.numpy(force=True))
+    return derivatives(
+        program, reference, inputs, torch.autograd.grad, lambda t: t.numpy(force=True)
+    )
 
 
 def of_tinyxp(xp, program):

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 import tinyxp
-from tinyxp.data import CharTokenizer, TokenDataset, load_tokenizer
+from tinyxp.data import BPETokenizer, CharTokenizer, TokenDataset, load_tokenizer
 from tinyxp.errors import CheckpointError, DataError
+from tinyxp.models import GPT
 from tinyxp.training import RunConfig, Trainer, load_run, read_metrics, stream_text, train
 from tinyxp.training._checkpoint import load_checkpoint, save_checkpoint
 from tinyxp.training._trainer import lr_factor, matrix_parameters
@@ -249,6 +250,18 @@ def test_other_tokenizers(config, tmp_path, tokenizer):
     model, loaded = load_run(tmp_path / "run")
     assert loaded.kind == tokenizer
     assert isinstance("".join(stream_text(model, loaded, "", 5, seed=0)), str)
+
+
+def test_a_gpt2_of_other_origin_is_a_run_too(tmp_path):
+    tokenizer = BPETokenizer.train(TEXT, 300)
+    model = GPT(tokenizer.vocab_size, 16, 1, 2, 32, seed=0)
+    model.save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    loaded, its = load_run(tmp_path)
+    options = {"max_new_tokens": 10, "temperature": 0.8, "seed": 1}
+    assert list(stream_text(loaded, its, "the ", **options)) == list(
+        stream_text(model, tokenizer, "the ", **options)
+    )
 
 
 # ---------------------------------------------------------------- schedules

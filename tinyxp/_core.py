@@ -393,3 +393,14 @@ def save_mark(x: Tensor, checks: list[tuple[Tensor, int]]) -> None:
         checks.append((root, root._version))
     else:
         root._shared = True
+
+
+def snapshot(t: Tensor) -> Tensor:
+    """Return a Tensor outside the graph, no view, with the value that `t` keeps until it is written."""
+    parameters: list[tuple[Tensor, int]] = []
+    save_mark(fresh(t), parameters)
+    if parameters:  # they are written in place
+        return wrap(t._device.xp.copy(t._raw), t._device)
+    out = wrap(t._raw, t._device)
+    out._shared = True
+    return out

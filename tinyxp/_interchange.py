@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import backend as _backend
 from tinyxp import ops
-from tinyxp._core import Leaf, Tensor, fresh, save_mark, set_leaf, wrap
+from tinyxp._core import Leaf, Tensor, fresh, set_leaf, snapshot, wrap
 from tinyxp.errors import (
     CONVERSION_LOSES_GRAD,
     DTypeError,
@@ -218,11 +218,9 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _copy(self: Tensor) -> Tensor:
-    held: list[Any] = []
-    save_mark(fresh(self), held)
     out = type(self).__new__(type(self))
-    adopt(out, wrap(self._device.xp.copy(self._raw) if held else self._raw, self._device))
-    out._node, out._index, out._shared = self._node, self._index, not held
+    adopt(out, snapshot(self))
+    out._node, out._index = self._node, self._index
     if type(self._node) is Leaf:
         set_leaf(out)
     return out

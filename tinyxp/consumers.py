@@ -11,7 +11,9 @@ standard is nearly all they ask for. The rest is here, or named here where it mu
 - `refuse_numbers`: a few functions turn an argument into a Python float, where its gradient ends; under this
   they raise.
 - ``xp.result_type`` of Python numbers alone, and ``xp.linspace`` between Tensors: SciPy's freqs and histograms.
-- `view`: SciPy's RBFInterpolator reads complex numbers as pairs of real ones, ``d.view(float)``.
+- `view`: SciPy's RBFInterpolator reads complex numbers as pairs of real ones, ``d.view(float)``, and back.
+- ``x.real`` and ``x.imag``: SciPy's tests of the same, and whoever knows NumPy or PyTorch.
+- `support_einops`: einops asks for a class that says how to handle an array; `einops.array_api` does not.
 - `parts`: ``numpy.testing.assert_equal`` takes a complex dtype object apart, in SciPy's tests.
 - Reductions such as ``x.sum`` take ``out=None`` and ``dtype=None``: ``numpy.sum(x)`` passes them, and so does
   SciPy's fixed_quad.
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
     from tinyxp.dtypes import DType
 
-__all__ = ["PYTHON_TYPES", "diag", "logspace", "parts", "refuse_numbers", "view"]
+__all__ = [
+    "PYTHON_TYPES", "diag", "logspace", "parts", "refuse_numbers", "support_einops", "view",
+]  # fmt: skip
 
 # Python's types as dtypes: what NumPy and PyTorch understand by them, whatever the default dtype is.
 PYTHON_TYPES: dict[type, str] = {
@@ -141,12 +145,14 @@ def view(x: Tensor, *shape: Any) -> Tensor:
     ----------
     x : Tensor, shape (..., n)
     *shape : int or dtype
-        The new shape, or one dtype: that of `x`, or the one of the real and imaginary parts of a complex `x`.
+        The new shape, or one dtype: that of `x`, that of the real and imaginary parts of a complex `x`, or the
+        one whose parts are those of a real `x`.
 
     Returns
     -------
     Tensor
-        Given a dtype, of shape (..., n), or (..., 2 n) for a complex `x`: real and imaginary parts in turn.
+        Given a dtype, of shape (..., n); (..., 2 n) from complex to real, real and imaginary parts in turn;
+        (..., n / 2) from real to complex.
 
     Raises
     ------
@@ -162,16 +168,18 @@ def view(x: Tensor, *shape: Any) -> Tensor:
     d = _as_dtype(shape)
     if d is None:
         return _reshape(x, *shape)
-    have = x.dtype
-    if d is have:
+    if d is x.dtype:
         return ops.reshape(x, x.shape)
-    if have.kind != "c" or d is not parts(have):
-        raise DTypeError(
-            f"x.view expects a shape, the dtype of x or that of its real parts; got {d} for {have}; "
-            "x.astype converts numbers"
-        )
-    pairs = ops.stack([ops.real(x), ops.imag(x)], axis=-1)
-    return ops.reshape(pairs, (*x.shape[:-1], -1))
+    if x.dtype.kind == "c" and d is parts(x.dtype):
+        pairs = ops.stack([ops.real(x), ops.imag(x)], axis=-1)
+        return ops.reshape(pairs, (*x.shape[:-1], -1))
+    if d.kind == "c" and x.dtype is parts(d):
+        found: Tensor = x[..., ::2] + ops.astype(x[..., 1::2], d) * 1j
+        return found
+    raise DTypeError(
+        f"x.view expects a shape, the dtype of x, or that of its real and imaginary parts; got {d} for {x.dtype}; "
+        "x.astype converts numbers"
+    )
 
 
 _reshape = Tensor.reshape
@@ -195,8 +203,48 @@ def parts(d: DType) -> DType:
     return dtypes.type_names[f"float{4 * d.itemsize}"] if d.kind == "c" else d
 
 
+def support_einops() -> None:
+    """Let the functions of einops take Tensors; those of ``einops.array_api`` do without.
+
+    einops looks through the classes derived from its own, so that to define one is enough.
+
+    Examples
+    --------
+    >>> import tinyxp as xp
+    >>> xp.consumers.support_einops()  # doctest: +SKIP
+    """
+    from einops._backends import AbstractBackend
+
+    if any(c.framework_name == "tinyxp" for c in AbstractBackend.__subclasses__()):
+        return
+
+    class TinyxpBackend(AbstractBackend):  # type: ignore[misc]  # einops has no types
+        """Tensors for einops."""
+
+        framework_name = "tinyxp"
+
+        def is_appropriate_type(self, tensor: Any) -> bool:
+            """Whether it is a Tensor."""
+            return isinstance(tensor, Tensor)
+
+    made: dict[str, Any] = {
+        "from_numpy": lambda _, x: ops.asarray(x),
+        "to_numpy": lambda _, x: x.numpy(),
+        "arange": lambda _, start, stop: ops.arange(start, stop),
+        "stack_on_zeroth_dimension": lambda _, tensors: ops.stack(tensors),
+        "tile": lambda _, x, repeats: ops.tile(x, tuple(repeats)),
+        "concat": lambda _, tensors, axis: ops.concat(tensors, axis=axis),
+        "add_axis": lambda _, x, place: ops.expand_dims(x, axis=place),
+        "is_float_type": lambda _, x: x.dtype.kind == "f",
+        "einsum": lambda _, pattern, *x: ops.einsum(pattern, *x),
+    }
+    for name, method in made.items():
+        setattr(TinyxpBackend, name, method)
+
+
 # ---------------------------------------------------------------- where consumers look for them
 for _type, _name in PYTHON_TYPES.items():
     dtypes.register(_type, _name)
+Tensor.real, Tensor.imag = property(ops.real), property(ops.imag)  # type: ignore[attr-defined]
 Tensor.view = view  # type: ignore[method-assign,assignment]
 dtypes.DType.real = dtypes.DType.imag = property(parts)  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
-from tinyxp._core import MODE, TENSORS, Tensor, fresh, grad_mode, save_mark, wrap
+from tinyxp._core import MODE, TENSORS, Tensor, fresh, grad_mode, save_mark, snapshot, wrap
 from tinyxp.autograd._record import Op, record
 from tinyxp.errors import GraphError, ShapeError
 
@@ -65,12 +65,12 @@ class Context:
                 self._kept.append((t, None))
                 continue
             index = next((i for i, o in enumerate(outs) if o is t), None)
-            save_mark(t, self._checks)
-            snapshot = wrap(fresh(t)._raw, t._device)
-            snapshot._shared = True
-            if index is None and any(t is a for a in inputs):
-                snapshot._node, snapshot._index = t._node, t._index
-            self._kept.append((snapshot, index))
+            save_mark(fresh(t), self._checks)
+            kept = wrap(t._raw, t._device)
+            kept._shared = True
+            if any(t is a for a in inputs):
+                kept._node, kept._index, index = t._node, t._index, None
+            self._kept.append((kept, index))
         self._to_save = ()
 
     def _open(self, node: Node) -> None:
@@ -131,9 +131,9 @@ class Function:
             out = cls.forward(ctx, *args)
         if not (MODE.grad and any(needs)):
             return out
-        outs = list(out) if isinstance(out, (tuple, list)) else [out]
-        outs = [_own_tensor(o, args, cls.__name__) for o in outs]
-        ctx._seal(args, outs)
+        returned = list(out) if isinstance(out, (tuple, list)) else [out]
+        outs = [_own_tensor(o, args, cls.__name__) for o in returned]
+        ctx._seal(args, returned)
 
         def vjp(node: Node, gs: list[Tensor], needs: tuple[bool, ...]) -> Sequence[Tensor | None]:
             ctx._open(node)
@@ -178,9 +178,8 @@ def _check(name: str, node: Node, found: Sequence[Any]) -> None:
 def _own_tensor(o: Any, args: Sequence[Any], name: str) -> Tensor:
     if type(o) not in TENSORS:
         raise GraphError(f"{name}.forward must return Tensors; got {type(o).__name__}")
-    if any(o is a for a in args) or o._node is not None:
-        o = wrap(fresh(o)._raw, o._device)
-        o._shared = True
+    if any(o is a for a in args) or o._node is not None or o._alias is not None:
+        return snapshot(o)
     return o  # type: ignore[no-any-return]
 
 

@@ -114,14 +114,16 @@ def load_tokenizer(folder: str | os.PathLike[str], /) -> Tokenizer:
     """
     from pathlib import Path
 
-    path = Path(folder) / NAME
-    if not path.exists() and (Path(folder) / "merges.txt").exists():
-        return _KINDS["bpe"].from_config({}, folder)
+    path, merges = Path(folder) / NAME, Path(folder) / "merges.txt"
+    if not path.exists() and not merges.exists():
+        raise CheckpointError(f"{folder} holds no tokenizer ({NAME})")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if merges.exists():  # GPT-2's layout; a tokenizer.json beside it may be another library's
+            config = {"kind": "bpe"}
         return _KINDS[config.pop("kind")].from_config(config, folder)
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no tokenizer ({NAME})") from None
+    except CheckpointError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise CheckpointError(
             f"{path} is no tokenizer of tinyxp: {type(exc).__name__}: {exc}"

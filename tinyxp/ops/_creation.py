@@ -455,7 +455,7 @@ def linspace(
     >>> xp.linspace(0, 1, 3).tolist()
     [0.0, 0.5, 1.0]
     """
-    if type(start) in TENSORS or type(stop) in TENSORS:
+    if hasattr(start, "dtype") or hasattr(stop, "dtype"):
         return _linspace_between(start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
     where = _where(device)
     start, stop = _dispatch.plain(start), _dispatch.plain(stop)
@@ -469,15 +469,16 @@ def linspace(
 def _linspace_between(
     start: Any, stop: Any, num: int, *, dtype: DTypeLike, device: DeviceLike, endpoint: bool
 ) -> Tensor:
-    """Compute `linspace` of bounds that are Tensors, in their dtype as NumPy does."""
+    """Compute `linspace` of bounds that are Tensors or a library's scalars, in their dtype as NumPy does."""
     from tinyxp import ops
 
+    start, stop = (_dispatch.as_tensor(v) if hasattr(v, "dtype") else v for v in (start, stop))
     start, stop = ops.broadcast_arrays(start * 1.0, stop * 1.0)
     if start.shape:
         raise ShapeError(f"linspace expects bounds of shape (); got {start.shape}")
     step = (stop - start) / max(num - 1 if endpoint else num, 1)
-    steps = ops.arange(num, dtype=step.dtype, device=step.device)
-    found = steps * step + start
+    steps = ops.arange(num, device=step.device)
+    found = ops.astype(steps, step.dtype) * step + start
     if endpoint and num > 1:
         found = ops.where(steps == num - 1, stop, found)
     return found.to(*(target for target in (dtype, device) if target is not None))
