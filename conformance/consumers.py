@@ -2,7 +2,7 @@
 
     python conformance/consumers.py              # a table of what is differentiable
     python conformance/consumers.py --json       # the same for a program
-    python conformance/consumers.py --docs       # writes docs/consumers.md
+    python conformance/consumers.py --docs docs/consumers.md
 
 The value and the derivative that a call should have come from the library itself, on NumPy arrays: the
 derivatives by finite differences.
@@ -30,7 +30,6 @@ import numpy as np
 
 import tinyxp
 
-ROOT = Path(__file__).parents[1]
 STEP = 1e-4  # of the five-point formula, whose error is of order STEP**4
 TOLERANCE = 1e-6
 SCIPY = (
@@ -161,11 +160,15 @@ def by_gradients(results: list[Any], inputs: dict[str, Any]) -> list[float]:
     """Return the derivatives of the weighted sum along the directions, from the graph."""
     total = None
     for i, r in enumerate(results):
-        parts = [(2 * i, tinyxp.real(r)), (2 * i + 1, tinyxp.imag(r))] if r.dtype.kind == "c" else [(2 * i, r)]
+        parts = (
+            [(2 * i, tinyxp.real(r)), (2 * i + 1, tinyxp.imag(r))]
+            if r.dtype.kind == "c"
+            else [(2 * i, r)]
+        )
         for seed, part in parts:
             term = tinyxp.sum(tinyxp.asarray(weights(seed, r.shape)) * part)
             total = term if total is None else total + term
-    along = directions({n: x for n, x in inputs.items()})
+    along = directions(inputs)
     leaves = [inputs[n] for n in along]
     found = tinyxp.autograd.grad(total, leaves, allow_unused=True)
     return [
@@ -184,16 +187,23 @@ def examine(call: Call) -> tuple[str, str]:
     inputs = {n: tinyxp.Tensor(x, x.dtype.kind == "f") for n, x in arrays.items()}
     try:
         results = call(tinyxp, inputs)
-        if not all(isinstance(r, tinyxp.Tensor) for r in results):
-            kinds = {type(r).__name__ for r in results if not isinstance(r, tinyxp.Tensor)}
+        kinds = {type(r).__name__ for r in results if not isinstance(r, tinyxp.Tensor)}
+        if kinds:
             return NUMBER, f"returns {', '.join(sorted(kinds))}"
-        value = weighted_sum([r.detach() for r in results])
         recorded = any(r.requires_grad for r in results)
         ours = by_gradients(results, inputs) if recorded else [0.0] * len(directions(arrays))
     except Exception as e:  # noqa: BLE001
         return REFUSED, summary(e)
-    if not math.isclose(value, weighted_sum(plain), rel_tol=1e-9, abs_tol=1e-12):
-        return WRONG, f"value {value}, expected {weighted_sum(plain)}"
+    value, should = weighted_sum([r.detach() for r in results]), weighted_sum(plain)
+    if not math.isclose(value, should, rel_tol=1e-9, abs_tol=1e-12):
+        return WRONG, f"value {value}, expected {should}"
+    return compare(call, arrays, inputs, ours)
+
+
+def compare(
+    call: Call, arrays: dict[str, Any], inputs: dict[str, Any], ours: list[float]
+) -> tuple[str, str]:
+    """Return the verdict on the derivatives that the graph gave."""
     expected = [by_differences(call, arrays, n, v) for n, v in directions(arrays).items()]
     scale = max([1.0, *map(abs, expected)])
     if all(abs(o - e) <= TOLERANCE * scale for o, e in zip(ours, expected, strict=True)):
@@ -235,7 +245,7 @@ HEADINGS = {
 
 def page(found: list[Found]) -> str:
     """Return docs/consumers.md."""
-    text = [(ROOT / "docs" / "consumers.in.md").read_text(encoding="utf-8").rstrip(), ""]
+    text = [(Path(__file__).parent / "consumers_page.md").read_text(encoding="utf-8").rstrip(), ""]
     counts = {c: {v: names(found, c, v) for v in HEADINGS} for c in table.CHAPTERS}
     text += ["| | right | zero | Python number | refused |", "|---|--:|--:|--:|--:|"]
     text += [f"| {c} | {' | '.join(str(len(n)) for n in v.values())} |" for c, v in counts.items()]
@@ -245,7 +255,10 @@ def page(found: list[Found]) -> str:
         text += [f"## {heading}", ""]
         for chapter, by_verdict in counts.items():
             if by_verdict[verdict]:
-                text += [f"**{chapter}**: " + ", ".join(f"`{n}`" for n in by_verdict[verdict]) + ".", ""]
+                text += [
+                    f"**{chapter}**: " + ", ".join(f"`{n}`" for n in by_verdict[verdict]) + ".",
+                    "",
+                ]
     return "\n".join(text)
 
 
@@ -261,14 +274,16 @@ def main() -> int:
     """Print what the survey finds; return 1 if a gradient is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--json", action="store_true", help="for a program to read")
-    parser.add_argument("--docs", action="store_true", help="write docs/consumers.md")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FILE", help="write the page docs/consumers.md"
+    )
     parser.add_argument("--only", default="", help="calls that contain this text")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     with tinyxp.default_dtype("float64"), np.errstate(all="ignore"):
         found = survey(args.only)
     if args.docs:
-        (ROOT / "docs" / "consumers.md").write_text(page(found), encoding="utf-8")
+        args.docs.write_text(page(found), encoding="utf-8")
     if args.json:
         print(json.dumps([f._asdict() for f in found]))
     else:

@@ -100,7 +100,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gradient and central differences differ by {check(times, seen):.0e}")
         began = time.perf_counter()
         result = fit(times, seen)
-    print(f"{result.nfev} gradients in {time.perf_counter() - began:.1f} s, misfit {result.fun:.3f}")
+    print(
+        f"{result.nfev} gradients in {time.perf_counter() - began:.1f} s, misfit {result.fun:.3f}"
+    )
     for name, found, true in zip(NAMES.split(", "), result.x, TRUTH, strict=True):
         print(f"{name:28} {found:8.3f}   put in {true:8.3f}")
     right = abs(result.x[1] - TRUTH[1]) < 0.05  # noqa: PLR2004 - a few times its error

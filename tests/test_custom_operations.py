@@ -193,7 +193,7 @@ def test_checkpoint_gives_the_same_gradients(xp):
 @pytest.mark.skip_backend(
     "cupy", "torch", reason="tracemalloc sees the memory of NumPy's arrays only"
 )
-def test_checkpoint_saves_memory(xp, no_collector):
+def test_checkpoint_saves_memory(xp):
     def f(t):
         for _ in range(10):
             t = xp.exp(t * 0.1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,9 @@ SCRIPTS = {  # script: a line of what it prints
     "tensors_and_gradients": "mean squared error 0.0",
     "two_backends": "loss ",
 }
+OWN_PROCESS = {
+    "fit_through_scipy": "the orbit is found"
+}  # reads the environment before SciPy is imported
 
 
 def load(name):
@@ -25,13 +30,20 @@ def load(name):
 
 
 def test_every_script_is_tested():
-    assert {p.stem for p in FOLDER.glob("*.py")} == set(SCRIPTS)
+    assert {p.stem for p in FOLDER.glob("*.py")} == {*SCRIPTS, *OWN_PROCESS}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_example(name, capsys):
     load(name)(["--smoke"])
     assert SCRIPTS[name] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", OWN_PROCESS)
+def test_example_in_a_process_of_its_own(name):
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert OWN_PROCESS[name] in done.stdout
 
 
 def test_char_gpt_takes_a_text_of_ones_own(tmp_path, capsys):

@@ -266,6 +266,18 @@ def test_one_thread_is_used_where_several_are_slower(slowdown, chosen):
     assert library.threads == 4
 
 
+def test_a_slow_step_makes_it_choose_again(monkeypatch):
+    monkeypatch.setattr("tinyxp.training._threads._PATIENCE", 0.0)
+    library = Crowded(0.4)
+    with Threads(library, 8, 8) as threads:
+        threads.notice(0.01)
+        library.slowdown = 10
+        threads.notice(0.02)
+        assert library.threads == 4  # a little slower is no reason
+        threads.notice(0.1)
+        assert library.threads == 1
+
+
 def test_the_threads_of_numpys_blas_are_left_as_they_were():
     backend = tinyxp.get_backend("numpy")
     before = backend.describe()["threads"]

@@ -203,6 +203,10 @@ def parts(d: DType) -> DType:
     return dtypes.type_names[f"float{4 * d.itemsize}"] if d.kind == "c" else d
 
 
+# A class remembers those derived from it only as long as somebody else does.
+_FOR_EINOPS: list[type] = []
+
+
 def support_einops() -> None:
     """Let the functions of einops take Tensors; those of ``einops.array_api`` do without.
 
@@ -213,10 +217,9 @@ def support_einops() -> None:
     >>> import tinyxp as xp
     >>> xp.consumers.support_einops()  # doctest: +SKIP
     """
-    from einops._backends import AbstractBackend
-
-    if any(c.framework_name == "tinyxp" for c in AbstractBackend.__subclasses__()):
+    if _FOR_EINOPS:
         return
+    from einops._backends import AbstractBackend  # type: ignore[import-not-found,unused-ignore]
 
     class TinyxpBackend(AbstractBackend):  # type: ignore[misc]  # einops has no types
         """Tensors for einops."""
@@ -240,11 +243,12 @@ def support_einops() -> None:
     }
     for name, method in made.items():
         setattr(TinyxpBackend, name, method)
+    _FOR_EINOPS.append(TinyxpBackend)
 
 
 # ---------------------------------------------------------------- where consumers look for them
 for _type, _name in PYTHON_TYPES.items():
     dtypes.register(_type, _name)
-Tensor.real, Tensor.imag = property(ops.real), property(ops.imag)  # type: ignore[attr-defined]
-Tensor.view = view  # type: ignore[method-assign,assignment]
+Tensor.real, Tensor.imag = property(ops.real), property(ops.imag)
+Tensor.view = view
 dtypes.DType.real = dtypes.DType.imag = property(parts)  # type: ignore[attr-defined]

@@ -481,7 +481,8 @@ def _linspace_between(
     found = ops.astype(steps, step.dtype) * step + start
     if endpoint and num > 1:
         found = ops.where(steps == num - 1, stop, found)
-    return found.to(*(target for target in (dtype, device) if target is not None))
+    out: Tensor = found.to(*(target for target in (dtype, device) if target is not None))
+    return out
 
 
 def eye(

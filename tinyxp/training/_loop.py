@@ -206,7 +206,9 @@ class _Session:
 
     def step(self) -> None:
         """Do one update and what is due after it."""
+        start = perf_counter()
         self.pending.append(self.trainer.train_step())
+        self.threads.notice(perf_counter() - start)
         done = self.trainer.step
         if done % self.config.eval_every == 0 or done == self.config.steps:
             self.validate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +14,8 @@ __all__ = ["Threads"]
 _TRIAL = 0.05  # seconds
 _TRIALS = 2  # of each kind, by turns
 _GAIN = 1.1  # by how much one thread must be faster to be preferred
+_SLOW = 3.0  # times the fastest step: then other programs have come, or gone
+_PATIENCE = 2.0  # seconds at least from one choice to the next that slow steps cause
 
 
 class Threads:
@@ -35,6 +38,8 @@ class Threads:
         self._a = xp.full((rows, width), 0.5, dtype=xp.float32, device=native)
         self._b = xp.full((width, 4 * width), 0.5, dtype=xp.float32, device=native)
         self._all: int | None = None
+        self._fastest = math.inf
+        self._chosen = perf_counter()
 
     def __enter__(self) -> Self:
         self._all = self.device.backend.set_threads(1)
@@ -46,6 +51,13 @@ class Threads:
         if self._all is not None:
             self.device.backend.set_threads(self._all)
 
+    def notice(self, seconds: float) -> None:
+        """Choose again where a step has taken much longer than the fastest one so far."""
+        self._fastest = min(self._fastest, seconds)
+        slow = seconds > _SLOW * self._fastest
+        if slow and perf_counter() - self._chosen > _PATIENCE:
+            self.choose()
+
     def choose(self) -> int | None:
         """Try both again; return how many threads are used now, None if the library cannot be told."""
         if self._all is None or self._all == 1:
@@ -56,6 +68,7 @@ class Threads:
                 done[n] += self._products(n)
         chosen = 1 if done[1] > _GAIN * done[self._all] else self._all
         self.device.backend.set_threads(chosen)
+        self._chosen = perf_counter()
         return chosen
 
     def _products(self, threads: int) -> int:
