@@ -162,7 +162,9 @@ def scipy(session: nox.Session) -> None:
     session.run("python", "conformance/scipy_tests.py", *session.posargs, env=ONE_THREAD)
     if not session.posargs:
         session.run("python", "conformance/consumers.py", env=ONE_THREAD)
-        session.run("pytest", "conformance", "-o", "addopts=--import-mode=importlib", env=ONE_THREAD)
+        session.run(
+            "pytest", "conformance", "-o", "addopts=--import-mode=importlib", env=ONE_THREAD
+        )
 
 
 # ---------------------------------------------------------------- helpers

@@ -110,7 +110,14 @@ def run(
             sys.executable, "-m", "pytest", "array_api_tests", f"--max-examples={examples}", "-q", "--tb=line",
             "-p", "no:cacheprovider", "-n", jobs, "--json-report", f"--json-report-file={report}",
         ]  # fmt: skip
-        subprocess.run(command, cwd=suite, env=env, check=False)
+        done = subprocess.run(
+            command, cwd=suite, env=env, check=False, stdout=subprocess.PIPE, text=True
+        )
+        print(done.stdout)
+        if "ERROR array_api_tests" in done.stdout:
+            sys.exit(
+                "the suite could not be imported whole; what it needs is in its requirements.txt"
+            )
         found = json.loads(report.read_text())
     tests = found["tests"]
     failures = [

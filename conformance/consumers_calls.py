@@ -6,6 +6,8 @@ are floating are differentiated. A line counts for the public function it names 
 
 from __future__ import annotations
 
+from consumers_calls_beyond import EINOPS, EXTRA, LEARN
+
 # Generic points: no ties, nothing at an edge.
 INPUTS: dict[str, object] = {
     "x": [0.72, 1.91, 1.37, 2.55, 0.43, 2.18, 1.06, 2.83],
@@ -482,134 +484,6 @@ signal.windows.tukey(7, b)
 signal.windows.exponential(7, tau=a)
 signal.windows.general_gaussian(7, a, c)
 signal.windows.general_cosine(7, g)
-"""
-
-# scikit-learn's, with ``array_api_dispatch=True``
-LEARN = """
-sklearn.preprocessing.StandardScaler | sklearn.preprocessing.StandardScaler().fit_transform(m)
-sklearn.preprocessing.StandardScaler.inverse_transform | (s := sklearn.preprocessing.StandardScaler().fit(m)).inverse_transform(m * 2)
-sklearn.preprocessing.MinMaxScaler | sklearn.preprocessing.MinMaxScaler().fit_transform(m)
-sklearn.preprocessing.MaxAbsScaler | sklearn.preprocessing.MaxAbsScaler().fit_transform(m)
-sklearn.preprocessing.RobustScaler | sklearn.preprocessing.RobustScaler().fit_transform(m)
-sklearn.preprocessing.Normalizer | sklearn.preprocessing.Normalizer().fit_transform(m)
-sklearn.preprocessing.Binarizer | sklearn.preprocessing.Binarizer().fit_transform(m)
-sklearn.preprocessing.KernelCenterer | sklearn.preprocessing.KernelCenterer().fit_transform(h)
-sklearn.preprocessing.PolynomialFeatures | sklearn.preprocessing.PolynomialFeatures(2).fit_transform(m)
-sklearn.preprocessing.PowerTransformer | sklearn.preprocessing.PowerTransformer().fit_transform(m)
-sklearn.preprocessing.SplineTransformer | sklearn.preprocessing.SplineTransformer().fit_transform(m)
-sklearn.preprocessing.scale(m)
-sklearn.preprocessing.minmax_scale(m)
-sklearn.preprocessing.maxabs_scale(m)
-sklearn.preprocessing.normalize(m)
-sklearn.decomposition.PCA | sklearn.decomposition.PCA(2, svd_solver="full").fit(m).explained_variance_
-sklearn.decomposition.PCA.transform | sklearn.decomposition.PCA(2, svd_solver="full").fit_transform(m)
-sklearn.decomposition.PCA.inverse_transform | (s := sklearn.decomposition.PCA(2, svd_solver="covariance_eigh").fit(m)).inverse_transform(m[:, :2])
-sklearn.decomposition.PCA.get_covariance | sklearn.decomposition.PCA(2, svd_solver="full").fit(m).get_covariance()
-sklearn.decomposition.PCA.get_precision | sklearn.decomposition.PCA(2, svd_solver="full").fit(m).get_precision()
-sklearn.decomposition.PCA.score_samples | sklearn.decomposition.PCA(2, svd_solver="full").fit(m).score_samples(m * 0.5)
-sklearn.decomposition.TruncatedSVD | sklearn.decomposition.TruncatedSVD(2).fit_transform(m)
-sklearn.linear_model.Ridge | sklearn.linear_model.Ridge(solver="svd").fit(m, x5).coef_
-sklearn.linear_model.Ridge.predict | sklearn.linear_model.Ridge(solver="svd").fit(m, x5).predict(m * 0.5)
-sklearn.linear_model.RidgeCV | sklearn.linear_model.RidgeCV(alphas=[0.1, 1.0]).fit(m, x5).coef_
-sklearn.linear_model.RidgeCV.predict | sklearn.linear_model.RidgeCV(alphas=[0.1, 1.0]).fit(m, x5).predict(m * 0.5)
-sklearn.linear_model.RidgeClassifier | sklearn.linear_model.RidgeClassifier(solver="svd").fit(m, n).decision_function(m)
-sklearn.linear_model.RidgeClassifierCV | sklearn.linear_model.RidgeClassifierCV().fit(m, n).decision_function(m)
-sklearn.linear_model.LogisticRegression | sklearn.linear_model.LogisticRegression().fit(m, n).decision_function(m)
-sklearn.linear_model.LinearRegression | sklearn.linear_model.LinearRegression().fit(m, x5).coef_
-sklearn.discriminant_analysis.LinearDiscriminantAnalysis | sklearn.discriminant_analysis.LinearDiscriminantAnalysis(tol=1e-9).fit(m[:, :2], n).decision_function(m[:, :2])
-sklearn.discriminant_analysis.LinearDiscriminantAnalysis.predict_proba | sklearn.discriminant_analysis.LinearDiscriminantAnalysis(tol=1e-9).fit(m[:, :2], n).predict_proba(m[:, :2])
-sklearn.discriminant_analysis.LinearDiscriminantAnalysis.transform | sklearn.discriminant_analysis.LinearDiscriminantAnalysis(tol=1e-9).fit(m[:, :2], n).transform(m[:, :2])
-sklearn.naive_bayes.GaussianNB | sklearn.naive_bayes.GaussianNB().fit(m, n).predict_joint_log_proba(m)
-sklearn.naive_bayes.GaussianNB.predict_proba | sklearn.naive_bayes.GaussianNB().fit(m, n).predict_proba(m)
-sklearn.naive_bayes.GaussianNB.predict_log_proba | sklearn.naive_bayes.GaussianNB().fit(m, n).predict_log_proba(m)
-sklearn.mixture.GaussianMixture | sklearn.mixture.GaussianMixture(1, init_params="random", random_state=0).fit(m).score_samples(m)
-sklearn.mixture.GaussianMixture.covariances_ | sklearn.mixture.GaussianMixture(2, init_params="random", random_state=0, max_iter=3, covariance_type="diag").fit(m).covariances_
-sklearn.mixture.GaussianMixture.means_ | sklearn.mixture.GaussianMixture(2, init_params="random", random_state=0, max_iter=3, covariance_type="diag").fit(m).means_
-sklearn.mixture.GaussianMixture.predict_proba | sklearn.mixture.GaussianMixture(2, init_params="random", random_state=0, max_iter=3, covariance_type="spherical").fit(m).predict_proba(m)
-sklearn.kernel_approximation.Nystroem | sklearn.kernel_approximation.Nystroem(n_components=3, random_state=0).fit_transform(m)
-sklearn.covariance.EmpiricalCovariance | sklearn.covariance.EmpiricalCovariance().fit(m).covariance_
-sklearn.covariance.ledoit_wolf_shrinkage(m)
-sklearn.covariance.empirical_covariance(m)
-sklearn.metrics.pairwise.additive_chi2_kernel(d)
-sklearn.metrics.pairwise.chi2_kernel(d)
-sklearn.metrics.pairwise.cosine_similarity(m)
-sklearn.metrics.pairwise.cosine_distances(m, d[:, :4])
-sklearn.metrics.pairwise.euclidean_distances(m, d[:, :4])
-sklearn.metrics.pairwise.laplacian_kernel(m, d[:, :4])
-sklearn.metrics.pairwise.linear_kernel(m)
-sklearn.metrics.pairwise.manhattan_distances(m, d[:, :4])
-sklearn.metrics.pairwise.paired_cosine_distances(m, m[::-1, :])
-sklearn.metrics.pairwise.paired_euclidean_distances(m, m[::-1, :] * 1.1)
-sklearn.metrics.pairwise.paired_manhattan_distances(m, m[::-1, :])
-sklearn.metrics.pairwise.polynomial_kernel(m)
-sklearn.metrics.pairwise.rbf_kernel(m)
-sklearn.metrics.pairwise.sigmoid_kernel(m)
-sklearn.metrics.pairwise_distances(m, d[:, :4])
-sklearn.metrics.pairwise.pairwise_kernels(m, metric="rbf")
-sklearn.metrics.mean_squared_error(x, y)
-sklearn.metrics.root_mean_squared_error(x, y)
-sklearn.metrics.mean_absolute_error(x, y)
-sklearn.metrics.mean_absolute_percentage_error(x, y)
-sklearn.metrics.mean_squared_log_error(x, y)
-sklearn.metrics.mean_gamma_deviance(x, y)
-sklearn.metrics.mean_poisson_deviance(x, y)
-sklearn.metrics.mean_pinball_loss(x, y)
-sklearn.metrics.mean_squared_error(d, d + 0.3 * d**2, multioutput="raw_values")
-sklearn.metrics.mean_absolute_error(d, d + 0.3 * d**2, multioutput="raw_values")
-sklearn.metrics.r2_score(d, d + 0.3 * d**2, multioutput="raw_values")
-sklearn.metrics.explained_variance_score(d, d + 0.3 * d**2, multioutput="raw_values")
-sklearn.metrics.max_error(x, y)
-sklearn.metrics.r2_score(x, y)
-sklearn.metrics.d2_tweedie_score(x, y)
-sklearn.metrics.log_loss(n, p[:5])
-sklearn.metrics.brier_score_loss(n, p[:5])
-sklearn.metrics.hinge_loss(n, u[:5])
-sklearn.utils.extmath.softmax(m * 1.0)
-sklearn.utils.extmath.row_norms(m)
-sklearn.utils.extmath.safe_sparse_dot(m, h)
-sklearn.utils.extmath.squared_norm(m)
-sklearn.utils.extmath.weighted_mode(x, w)
-sklearn.utils.extmath.cartesian([x5, x9])
-sklearn.utils.extmath.stable_cumsum(x)
-sklearn.utils.extmath.fast_logdet(h)
-"""
-
-EINOPS = """
-einops.rearrange(m, "a b -> b a")
-einops.reduce(d, "a (b c) -> a b", "mean", c=2)
-einops.repeat(x, "a -> a b", b=2)
-einops.einsum(m, h, "a b, b c -> a c")
-einops.pack([x, y], "*")[0]
-einops.unpack(m, [[2], [3]], "* b")
-einops.array_api.rearrange(m, "a b -> b a")
-einops.array_api.reduce(d, "a b -> a", "max")
-einops.array_api.repeat(x, "a -> a b", b=2)
-einops.array_api.pack([x, y], "*")[0]
-einops.array_api.unpack(m, [[2], [3]], "* b")
-einops.asnumpy(m)
-"""
-
-EXTRA = """
-array_api_extra.angle(x + 1j * y)
-array_api_extra.apply_where(x > 1, x, xp.log, xp.sin)
-array_api_extra.argpartition(x, 3)
-array_api_extra.at | array_api_extra.at(x * 1.0)[k[:3]].set(a)
-array_api_extra.at.multiply | array_api_extra.at(x * 1.0)[2:4].multiply(a)
-array_api_extra.atleast_nd(x, ndim=2)
-array_api_extra.broadcast_shapes(x.shape)
-array_api_extra.cov(m)
-array_api_extra.create_diagonal(x)
-array_api_extra.expand_dims(x, axis=0)
-array_api_extra.isclose(x, y)
-array_api_extra.kron(m, h)
-array_api_extra.nan_to_num(x)
-array_api_extra.nunique(k)
-array_api_extra.one_hot(k, 7)
-array_api_extra.pad(x, 2)
-array_api_extra.partition(x, 3)
-array_api_extra.setdiff1d(x, y)
-array_api_extra.sinc(x)
-array_api_extra.union1d(x, y)
 """
 
 CHAPTERS = {

@@ -168,11 +168,15 @@ def test_array_api_extra(xp):
 
 
 @pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    """What `conformance/consumers.py` finds, in a process that tells SciPy about arrays before importing it."""
+def _surveyed_versions():
     for library, version in (("scipy", "1.18"), ("sklearn", "1.9"), ("einops", "0.8")):
         pytest.importorskip(library, minversion=version, reason="the page is about these versions")
     pytest.importorskip("array_api_extra")
+
+
+@pytest.fixture(scope="module")
+def survey(_surveyed_versions, tmp_path_factory):
+    """What `conformance/consumers.py` finds, in a process that tells SciPy about arrays before importing it."""
     page = tmp_path_factory.mktemp("docs") / "consumers.md"
     command = [
         sys.executable,
@@ -203,3 +207,22 @@ def test_enough_is_differentiable(survey):
 def test_the_page_says_so(survey):
     _, page = survey
     assert page == (ROOT / "docs" / "consumers.md").read_text(encoding="utf-8")
+
+
+PLANTED = """
+import consumers
+from tinyxp.autograd._record import TABLE
+
+right = TABLE["special.cosdg"].rules[0]
+TABLE["special.cosdg"].rules = (lambda *args: 1.001 * right(*args),)
+print(*consumers.examine(consumers.Call("special.cosdg(x)")))
+"""
+
+
+@pytest.mark.usefixtures("_surveyed_versions")
+def test_a_wrong_rule_is_seen():
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "conformance")}
+    done = subprocess.run(
+        [sys.executable, "-c", PLANTED], capture_output=True, text=True, check=True, env=env
+    )
+    assert done.stdout.startswith("wrong derivatives")

@@ -309,6 +309,7 @@ COMPARED = {
     **{
         ("cupy", n): lambda x, **_: x.size for n in ("argmax", "argmin", "max", "min")
     },  # of nothing: no error
+    ("cupy", "log2"): np.all,  # of 0j: a NaN as imaginary part
     ("cupy", "cumulative_prod"): lambda x, **_: (
         x.dtype.kind != "c"
     ),  # a kernel that does not compile
@@ -346,7 +347,7 @@ def test_every_array_function_has_a_case():
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=25)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_values_are_those_of_numpy(xp, name, data):
     """The same shapes, dtypes and values, or both refuse."""

@@ -248,17 +248,21 @@ def test_a_graph_that_did_not_save_the_leaf_goes_on(xp):
     assert w.grad.tolist() == [1.0, 1.0]
 
 
-def test_a_view_can_be_a_leaf(xp):
+def test_a_view_that_becomes_a_leaf_owns_its_array(xp):
+    """So that optimizers can write it in place, and views of it lead to it and to nothing else."""
     x = xp.zeros(3)
     w = x[1:].requires_grad_()
-    (w * w).sum().backward()
+    view, old = w[::-1], (w * w).sum()
     with no_grad():
         w += 2.0
-    assert x.tolist() == [0.0, 2.0, 2.0]
     x[1] = 5.0
-    (w * w).sum().backward()
-    assert w.tolist() == [5.0, 2.0]
-    assert w.grad.tolist() == [10.0, 4.0]
+    assert (x.tolist(), w.tolist(), view.tolist()) == ([0.0, 5.0, 0.0], [2.0, 2.0], [2.0, 2.0])
+    (view * view).sum().backward()
+    assert w.grad.tolist() == [4.0, 4.0]
+    with pytest.raises(GraphError, match="writes in place into a leaf"):
+        view[0] = 1.0
+    with pytest.raises(GraphError, match="overwritten in place"):
+        old.backward()
 
 
 # ---------------------------------------------------------------- detach

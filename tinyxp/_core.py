@@ -367,17 +367,13 @@ def written(t: Tensor) -> None:
 
 
 def set_leaf(t: Tensor) -> None:
-    """Make `t` a leaf that requires grad."""
+    """Make `t`, which is no view, a leaf that requires grad."""
     from tinyxp import dtypes
 
     d = dtypes.of(t._raw.dtype)
     if d.kind not in "fc":
         raise DTypeError(
             f"only floating Tensors can require grad; got dtype {d}; convert it with x.to('float32') first"
-        )
-    if type(t._alias) is Alias:
-        t._alias.recorded = (
-            False  # a leaf of its own: later writes to the base change only its values
         )
     t._node = Leaf(Aval(tuple(t._raw.shape), t._raw.dtype, t._device.native), t._device)
     t._index = 0
@@ -389,7 +385,7 @@ def save_mark(x: Tensor, checks: list[tuple[Tensor, int]]) -> None:
     root = alias.root if type(alias) is Alias else x
     if type(root._alias) is Group:
         root._alias.mark(checks)
-    elif type(root._node) is Leaf or type(x._node) is Leaf:
+    elif type(root._node) is Leaf:
         checks.append((root, root._version))
     else:
         root._shared = True

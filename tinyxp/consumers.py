@@ -32,7 +32,7 @@ from tinyxp._interchange import NUMBERS
 from tinyxp.errors import DTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tinyxp.dtypes import DType
 
@@ -182,7 +182,7 @@ def view(x: Tensor, *shape: Any) -> Tensor:
     )
 
 
-_reshape = Tensor.reshape
+_reshape: Callable[..., Tensor] = Tensor.reshape
 
 
 def _as_dtype(shape: tuple[Any, ...]) -> DType | None:

@@ -166,6 +166,8 @@ def detach(self: Tensor) -> Tensor:
 def requires_grad_(self: Tensor, value: bool = True) -> Tensor:  # noqa: FBT001, FBT002 - the name users know
     """Make this Tensor a leaf that requires grad, or no longer one; return it.
 
+    A view becomes an array of its own: it sees no later writes to its base, nor its base its own.
+
     Examples
     --------
     >>> import tinyxp as xp
@@ -174,8 +176,10 @@ def requires_grad_(self: Tensor, value: bool = True) -> Tensor:  # noqa: FBT001,
     """
     node = fresh(self)._node
     if value and node is None:
-        own(root_of(self))  # optimizers write leaves in place
-        set_leaf(fresh(self))
+        if root_of(self) is not self:  # optimizers write leaves in place, unseen by views
+            self._raw, self._alias = self._device.xp.copy(self._raw), None
+        own(self)
+        set_leaf(self)
     elif not value and type(node) is Leaf:
         self._node = None
     elif not value and node is not None:

@@ -431,7 +431,7 @@ def view(
     try:
         r = forward(x._raw, *args)
     except Exception as e:  # noqa: BLE001 - every error is given its context
-        raise explain(name, (x, *args), e) from None
+        raise explain(name, (x, *args), e, of_shapes=True) from None
     if type(r) is not device.array_type:
         r = device.wrap(r)
     out: Tensor = _new(Tensor)

@@ -283,7 +283,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     raw = value._raw if type(value) in TENSORS else value
     if type(value) in TENSORS and root_of(value)._raw is root_of(x)._raw:
         raw = x._device.xp.copy(raw)  # not every library can write an array into itself
-    if MODE.grad and (is_leaf(x) or is_leaf(root_of(x))) and _reaches_leaf(x):
+    if MODE.grad and _reaches_leaf(x):
         raise GraphError(LEAF_WRITE.format(operation="x[...] = ..."))
     tracked = type(value) in TENSORS and value._node is not None
     if MODE.grad and (tracked or x._node is not None):
@@ -323,7 +323,7 @@ def _value(x: Tensor, value: Any) -> Any:
 def _reaches_leaf(x: Tensor) -> bool:
     """Whether a recorded write into `x` would write into a leaf."""
     alias = x._alias
-    return is_leaf(x) or (type(alias) is Alias and alias.recorded)
+    return is_leaf(alias.root) and alias.recorded if type(alias) is Alias else is_leaf(x)
 
 
 def _own_if_broadcast(x: Tensor) -> None:
@@ -442,7 +442,7 @@ def inplace(name: str, x: Tensor, y: Any) -> Tensor:
     from tinyxp import ops
 
     _own_if_broadcast(fresh(x))
-    if MODE.grad and _reaches_leaf(x) and (is_leaf(x) or is_leaf(root_of(x))):
+    if MODE.grad and _reaches_leaf(x):
         raise GraphError(LEAF_WRITE.format(operation=f"x {_SYMBOLS[name]}= y"))
     result: Tensor = getattr(ops, name)(x, y)
     have, want = dtypes.of(result._raw.dtype), dtypes.of(x._raw.dtype)
