@@ -211,6 +211,7 @@ def test_the_page_says_so(survey):
 
 PLANTED = """
 import consumers
+import tinyxp.special
 from tinyxp.autograd._record import TABLE
 
 right = TABLE["special.cosdg"].rules[0]

@@ -338,6 +338,20 @@ def test_hooks_see_and_replace_gradients(xp):
     assert x.grad.tolist() == [7.0, 13.0]
 
 
+def test_what_a_hook_may_return(xp):
+    x = leaf(xp, [1.0, 2.0])
+    handle = x.register_hook(lambda _g: np.asarray([5.0, 6.0]))
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [5.0, 6.0]
+    assert x.grad.dtype == xp.float32
+    handle.remove()
+    x.register_hook(lambda g: g.sum())
+    with pytest.raises(
+        ShapeError, match=r"what a hook returns must have the shape \(2,\); got \(\)"
+    ):
+        (x * x).sum().backward()
+
+
 def test_a_hook_may_write_into_its_gradient(xp):
     a, b = leaf(xp, [1.0]), leaf(xp, [1.0])
 

@@ -248,21 +248,84 @@ def test_a_graph_that_did_not_save_the_leaf_goes_on(xp):
     assert w.grad.tolist() == [1.0, 1.0]
 
 
-def test_a_view_that_becomes_a_leaf_owns_its_array(xp):
-    """So that optimizers can write it in place, and views of it lead to it and to nothing else."""
-    x = xp.zeros(3)
-    w = x[1:].requires_grad_()
-    view, old = w[::-1], (w * w).sum()
+def packed(xp):
+    """Return an array and two parameters that are views of it."""
+    x = xp.zeros((2, 3)) + 1.0
+    return x, [x[i].requires_grad_() for i in range(2)]
+
+
+def test_parameters_may_be_parts_of_one_array(xp):
+    """Writes go both ways, and views of a part lead to its gradient also after a write."""
+    x, (a, b) = packed(xp)
+    flipped = a[::-1]
     with no_grad():
-        w += 2.0
-    x[1] = 5.0
-    assert (x.tolist(), w.tolist(), view.tolist()) == ([0.0, 5.0, 0.0], [2.0, 2.0], [2.0, 2.0])
-    (view * view).sum().backward()
-    assert w.grad.tolist() == [4.0, 4.0]
-    with pytest.raises(GraphError, match="writes in place into a leaf"):
-        view[0] = 1.0
+        a += 2.0
+    b.data[0] = 7.0
+    tinyxp._core.written(b)  # as optimizers do
+    assert x.tolist() == [[3.0] * 3, [7.0, 1.0, 1.0]]
+    x[0, 1] = 5.0
+    assert (a.tolist(), flipped.tolist()) == ([3.0, 5.0, 3.0], [3.0, 5.0, 3.0])
+    (flipped * flipped).sum().backward()
+    assert a.grad.tolist() == [6.0, 10.0, 6.0]
+    assert b.grad is None
+    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("saved", ["part", "view of a part", "whole", "other part", "detached"])
+def test_what_is_saved_of_an_array_with_parameters(xp, saved):
+    """Parameters are written without a copy, so a graph that saved any of the array refuses to go on."""
+    x, (a, b) = packed(xp)
+    w = leaf(xp, 2.0)
+    y = {"part": a, "view of a part": a[1:], "whole": x, "other part": b, "detached": a.detach()}[
+        saved
+    ]
+    old = (w * y).sum()
+    a.data[0] = 7.0
+    tinyxp._core.written(a)
     with pytest.raises(GraphError, match="overwritten in place"):
         old.backward()
+
+
+def test_what_was_saved_before_a_part_became_a_parameter(xp):
+    w, x = leaf(xp, [1.0, 1.0]), xp.asarray([2.0, 3.0], dtype="float32")
+    old = (w * x).sum()
+    part = x[:1].requires_grad_()
+    part.data[0] = 7.0
+    tinyxp._core.written(part)
+    old.backward()
+    assert w.grad.tolist() == [2.0, 3.0]
+    assert x.tolist() == [7.0, 3.0]
+
+
+def test_views_of_a_part_are_not_written_while_recording(xp):
+    x, (a, _) = packed(xp)
+    w, view, detached = leaf(xp, 2.0), a[1:], a[1:].detach()
+    with no_grad():
+        quiet = a[1:]
+    for value in (5.0, w):
+        with pytest.raises(GraphError, match="writes in place into a leaf"):
+            view[0] = value
+    detached[0] = 8.0
+    quiet[1] = 9.0
+    assert x.tolist() == [[1.0, 8.0, 9.0], [1.0] * 3]
+    assert not any(t.requires_grad for t in (detached, quiet))
+    with pytest.raises(GraphError, match="the gradient would be lost"):
+        quiet[0] = w
+
+
+def test_a_part_that_is_no_parameter_any_more(xp):
+    x, (a, b) = packed(xp)
+    old = a[1:]
+    a.requires_grad_(False)
+    new = a[1:]
+    x += 1.0
+    assert not new.requires_grad
+    (old * old).sum().backward()  # still leads to where it was made
+    assert (a.tolist(), a.grad, b.grad) == ([2.0] * 3, None, None)
+    w = leaf(xp, 3.0)
+    x[0] = w
+    (new * new).sum().backward()
+    assert w.grad.item() == 12.0
 
 
 # ---------------------------------------------------------------- detach

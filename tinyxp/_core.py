@@ -184,8 +184,8 @@ class Alias:
         The view that this one was made from; None if it was the root itself.
     step, args : callable, tuple
         ``step(parent, *args)`` makes the view.
-    recorded : bool
-        Whether gradients flow from the view to the root.
+    recorded : bool or Leaf
+        Whether gradients flow from the view to the root; the Leaf of a view that is one itself.
     """
 
     __slots__ = ("args", "parent", "recorded", "root", "step", "version")
@@ -195,7 +195,7 @@ class Alias:
     parent: Alias | None
     step: Callable[..., Tensor]
     args: tuple[Any, ...]
-    recorded: bool
+    recorded: bool | Leaf
 
     def steps(self) -> list[Alias]:
         """Return this alias and those it stands on, the one next to the root first."""
@@ -206,20 +206,52 @@ class Alias:
             alias = alias.parent
         return found[::-1]
 
+    def over_leaf(self) -> bool:
+        """Whether gradients flow to a leaf: to the root, or to a view of it on which this one stands."""
+        if self.recorded is not True:
+            return False
+        return type(self.root._node) is Leaf or any(self._is_leaf(s) for s in self.steps())
+
+    def _is_leaf(self, step: Alias) -> bool:
+        return type(step.recorded) is Leaf and step.root is self.root
+
     def replay(self, root: Tensor) -> Tensor:
         """Make this view of `root` instead of the Tensor it was first made from."""
         for alias in self.steps():
             root = alias.step(root, *alias.args)
         return root
 
+    def again(self) -> Tensor:
+        """Make this view again; what is recorded begins at the last leaf on the way."""
+        t = self.root
+        for alias in self.steps():
+            t = alias.step(t, *alias.args)
+            if MODE.grad and self._is_leaf(alias):
+                t._node, t._index = alias.recorded, 0  # type: ignore[assignment]  # a Leaf
+        return t
+
+    def with_recorded(self, recorded: bool | Leaf) -> Alias:  # noqa: FBT001
+        """Return a copy; views that were made before keep the original."""
+        made = new_alias(Alias)
+        made.root, made.version, made.parent = self.root, self.version, self.parent
+        made.step, made.args, made.recorded = self.step, self.args, recorded
+        return made
+
 
 class Group:
-    """Roots that share one array: a Tensor and what `detach` made of it."""
+    """Roots that share one array: a Tensor and what `detach` made of it.
 
-    __slots__ = ("members",)
+    Attributes
+    ----------
+    members, parts : list of weakref
+        The roots, and those of their views that are leaves.
+    """
+
+    __slots__ = ("members", "parts")
 
     def __init__(self) -> None:
         self.members: list[weakref.ref[Tensor]] = []
+        self.parts: list[weakref.ref[Tensor]] = []
 
     def add(self, t: Tensor) -> None:
         """Let `t` see the writes of the others."""
@@ -227,10 +259,14 @@ class Group:
         self.members.append(weakref.ref(t))
         t._alias = self
 
-    def mark(self, checks: list[tuple[Tensor, int]]) -> None:
-        """Note that a node saves the common array; if one member is a parameter, writes are noticed."""
+    def mark(self, root: Tensor, checks: list[tuple[Tensor, int]]) -> None:
+        """Note that a node saves the common array; where a leaf has part in it, writes are noticed."""
         alive = [m for m in (ref() for ref in self.members) if m is not None]
         parameter = next((m for m in alive if type(m._node) is Leaf), None)
+        if parameter is None and any(
+            is_leaf(p) for p in (ref() for ref in self.parts) if p is not None
+        ):
+            parameter = root
         if parameter is not None:
             checks.append((parameter, parameter._version))
             return
@@ -306,10 +342,11 @@ def fresh(t: Tensor) -> Tensor:
 
 
 def _refresh(t: Tensor, alias: Alias) -> None:
-    with grad_mode(alias.recorded):
-        value = alias.replay(alias.root)
+    recorded = alias.recorded is True
+    with grad_mode(recorded):
+        value = alias.again()
     t._raw = value._raw
-    if alias.recorded:
+    if recorded:
         t._node, t._index = value._node, value._index
     alias.version = alias.root._version
     t._version += 1
@@ -337,11 +374,17 @@ def detached(t: Tensor) -> Tensor:
         out._alias = made
         return out
     out._shared, out._version = t._shared, t._version
-    if alias is None:
-        alias = Group()
-        alias.add(t)
-    alias.add(out)  # type: ignore[union-attr]  # an Alias has returned
+    group_of(t).add(out)
     return out
+
+
+def group_of(root: Tensor) -> Group:
+    """Return the Group of `root`, which is no view; a new one if it was alone."""
+    group = root._alias
+    if type(group) is not Group:
+        group = Group()
+        group.add(root)
+    return group
 
 
 def own(root: Tensor) -> None:
@@ -367,7 +410,7 @@ def written(t: Tensor) -> None:
 
 
 def set_leaf(t: Tensor) -> None:
-    """Make `t`, which is no view, a leaf that requires grad."""
+    """Make `t` a leaf that requires grad."""
     from tinyxp import dtypes
 
     d = dtypes.of(t._raw.dtype)
@@ -375,8 +418,11 @@ def set_leaf(t: Tensor) -> None:
         raise DTypeError(
             f"only floating Tensors can require grad; got dtype {d}; convert it with x.to('float32') first"
         )
-    t._node = Leaf(Aval(tuple(t._raw.shape), t._raw.dtype, t._device.native), t._device)
-    t._index = 0
+    leaf = Leaf(Aval(tuple(t._raw.shape), t._raw.dtype, t._device.native), t._device)
+    if type(t._alias) is Alias:
+        t._alias = t._alias.with_recorded(leaf)
+        group_of(t._alias.root).parts.append(weakref.ref(t))
+    t._node, t._index = leaf, 0
 
 
 def save_mark(x: Tensor, checks: list[tuple[Tensor, int]]) -> None:
@@ -384,8 +430,8 @@ def save_mark(x: Tensor, checks: list[tuple[Tensor, int]]) -> None:
     alias = x._alias
     root = alias.root if type(alias) is Alias else x
     if type(root._alias) is Group:
-        root._alias.mark(checks)
-    elif type(root._node) is Leaf:
+        root._alias.mark(root, checks)
+    elif type(root._node) is Leaf or type(x._node) is Leaf:
         checks.append((root, root._version))
     else:
         root._shared = True

@@ -12,6 +12,7 @@ from tinyxp import _standard, dtypes, ops
 from tinyxp import backend as _backend
 from tinyxp._core import (
     TENSORS,
+    Alias,
     Leaf,
     Tensor,
     detached,
@@ -166,8 +167,6 @@ def detach(self: Tensor) -> Tensor:
 def requires_grad_(self: Tensor, value: bool = True) -> Tensor:  # noqa: FBT001, FBT002 - the name users know
     """Make this Tensor a leaf that requires grad, or no longer one; return it.
 
-    A view becomes an array of its own: it sees no later writes to its base, nor its base its own.
-
     Examples
     --------
     >>> import tinyxp as xp
@@ -176,12 +175,12 @@ def requires_grad_(self: Tensor, value: bool = True) -> Tensor:  # noqa: FBT001,
     """
     node = fresh(self)._node
     if value and node is None:
-        if root_of(self) is not self:  # optimizers write leaves in place, unseen by views
-            self._raw, self._alias = self._device.xp.copy(self._raw), None
-        own(self)
-        set_leaf(self)
+        own(root_of(self))  # optimizers write leaves in place
+        set_leaf(fresh(self))
     elif not value and type(node) is Leaf:
         self._node = None
+        if type(self._alias) is Alias:
+            self._alias = self._alias.with_recorded(True)  # noqa: FBT003
     elif not value and node is not None:
         raise GraphError("requires_grad can only be switched off on leaves; use detach()")
     return self

@@ -135,20 +135,20 @@ def _seed(o: Tensor, seed: Tensor | None) -> Tensor:
                 f"{tuple(o._raw.shape)}; reduce it first (loss.sum().backward()) or pass one: y.backward(grad)"
             )
         return wrap(o._device.xp.ones_like(o._raw), o._device)
-    from tinyxp.ops import _dispatch
+    return _cotangent(seed, o, "the cotangent")
 
-    seed = _dispatch.as_tensor(seed, o._device)
-    _dispatch.device_of("backward", (o, seed))
-    if tuple(seed._raw.shape) != tuple(o._raw.shape):
+
+def _cotangent(given: Any, like: Tensor, what: str) -> Tensor:
+    """Return what a user gave as a cotangent of the shape, dtype and device of `like`."""
+    from tinyxp import ops
+
+    g = ops._dispatch.as_tensor(given, like._device)
+    ops._dispatch.device_of(what, (like, g))
+    if tuple(g._raw.shape) != tuple(like._raw.shape):
         raise ShapeError(
-            f"the cotangent must have the shape of what is differentiated, {tuple(o._raw.shape)}; "
-            f"got {tuple(seed._raw.shape)}"
+            f"{what} must have the shape {tuple(like._raw.shape)}; got {tuple(g._raw.shape)}"
         )
-    if seed._raw.dtype != o._raw.dtype:
-        from tinyxp import ops
-
-        return ops.astype(seed, o.dtype)
-    return seed
+    return g if g._raw.dtype == like._raw.dtype else ops.astype(g, like.dtype)
 
 
 def _reaching(order: list[Node | Leaf], targets: set[Any]) -> set[Any]:
@@ -221,7 +221,7 @@ class _Walk:
         for hook in list(extra.get(("hooks", i), {}).values()):
             t = g if type(g) in TENSORS else self._grad(node, g, owned=owned)
             new = hook(t)
-            t = t if new is None else new
+            t = t if new is None else _cotangent(new, t, "what a hook returns")
             g, owned = (t if self.taped else fresh(t)._raw), False
         if ("retain", i) in extra:
             grad = self._grad(node, g, owned=False)

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import _fused, dtypes
-from tinyxp._core import MODE, TENSORS, Alias, Leaf, Tensor, detached, fresh, new_alias, wrap
+from tinyxp._core import MODE, TENSORS, Alias, Node, Tensor, detached, fresh, new_alias, wrap
 from tinyxp.autograd._record import TABLE, record, record1, record2, record_view
 from tinyxp.autograd._record import op as table_line
 from tinyxp.errors import (
@@ -24,7 +24,6 @@ from tinyxp.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tinyxp._core import Node
     from tinyxp.backend import Device
     from tinyxp.dtypes import DType
 
@@ -445,9 +444,9 @@ def view(
     made.recorded = True
     if x._node is not None and MODE.grad:
         record_view(TABLE[name], out, x, args)
-    elif root._node is not None:
+    elif x._node is not None or root._node is not None:
         made.recorded = False
-        if type(root._node) is not Leaf:
+        if type(root._node) is Node:
             root = detached(root)  # an unrecorded view must not keep the graph alive
     made.root = root
     made.version = root._version

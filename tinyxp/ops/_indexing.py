@@ -323,7 +323,7 @@ def _value(x: Tensor, value: Any) -> Any:
 def _reaches_leaf(x: Tensor) -> bool:
     """Whether a recorded write into `x` would write into a leaf."""
     alias = x._alias
-    return is_leaf(alias.root) and alias.recorded if type(alias) is Alias else is_leaf(x)
+    return is_leaf(x) or (type(alias) is Alias and alias.over_leaf())
 
 
 def _own_if_broadcast(x: Tensor) -> None:
@@ -372,7 +372,7 @@ def _write_recorded(x: Tensor, key: Any, value: Any, raw: Any) -> None:
     """Write as a new step of the graph: the base becomes the result of a `setitem`."""
     alias = x._alias
     root = root_of(x)
-    if type(alias) is Alias and not alias.recorded:
+    if type(alias) is Alias and alias.recorded is not True:
         raise GraphError(
             "cannot write a Tensor that requires grad into a detached view: the gradient would be lost; "
             "write into a copy, +x, or detach the value"
