@@ -128,8 +128,8 @@ def write(draw, arrays, i):
 class Program:
     """A random program: its input, its lines, and what of its arrays enters the result, and when.
 
-    With `modes`, arrays are also detached, and some lines are not recorded. What cannot take a recorded
-    write, because no gradient leads back from it, is then written without recording.
+    With `modes` 1, arrays are also detached, and some lines are not recorded; with 2, arrays become leaves.
+    What cannot take a recorded write, because no gradient leads back from it, is written without recording.
     """
 
     def __init__(self, draw, length, modes):
@@ -138,7 +138,7 @@ class Program:
         self.x = np.random.default_rng(self.seed).uniform(-1.5, 1.5, shape)
         self.lines, self.used = [], []
         arrays, detached = [self.x.copy()], {0: False}
-        choices = ["view"] * 3 + ["write"] * 3 + ["new", "use"] + ["detach"] * modes
+        choices = ["view"] * 3 + ["write"] * 3 + ["new", "use"] + ["detach", "leaf"][:modes]
         for _ in range(draw(st.integers(1, length))):
             i = draw(st.integers(0, len(arrays) - 1))
             choice = draw(st.sampled_from(choices))
@@ -150,6 +150,8 @@ class Program:
                 line = f"xs.append(new(xs[{i}] * xs[{i}] * 0.25 + xs[{i}]))"
             elif choice == "detach":
                 line = f"xs.append(detached(xs[{i}]))"
+            elif choice == "leaf":
+                line = f"leaf(xs[{i}])"
             elif choice == "write" and arrays[i].flags.writeable:
                 line = write(draw, arrays, i)
                 quiet = quiet or detached[i]
@@ -185,17 +187,23 @@ class Program:
 
 def run_names(lib, arrays):
     """Return the names that a line uses. A new array of NumPy's is C-ordered: its reshapes are views, as ours."""
-    own = {"new": lambda a: a, "detached": lambda a: a.detach(), "quiet": no_grad}
+    own = {
+        "new": lambda a: a,
+        "detached": lambda a: a.detach(),
+        "leaf": lambda a: a.requires_grad_(),
+        "quiet": no_grad,
+    }
     numpys = {
         "new": lambda a: np.array(a, order="C"),
         "detached": lambda a: a[...],
+        "leaf": lambda a: a,
         "quiet": nullcontext,
     }
     return {"lib": lib, "xs": arrays} | (numpys if lib is np else own)
 
 
 @st.composite
-def programs(draw, length=10, *, modes=False):
+def programs(draw, length=10, *, modes=0):
     """Programs whose numbers stay of a size at which comparisons mean something."""
     program = Program(draw, length, modes)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -241,14 +249,14 @@ def test_values_in_recording_mode(xp, program, looks):
 
 
 @settings(max_examples=100)
-@given(program=programs(modes=True), looks=LOOKS)
+@given(program=programs(modes=1), looks=LOOKS)
 def test_values_of_detached_arrays_and_without_recording(xp, program, looks):
     """Detached arrays share memory with what they come from, through any number of views and copies."""
     compare(xp, program, xp.Tensor(program.x, requires_grad=True), looks)
 
 
 @settings(max_examples=100)
-@given(program=programs(modes=True), looks=LOOKS)
+@given(program=programs(modes=2), looks=LOOKS)
 def test_values_of_parameters_that_are_written(xp, program, looks):
     """The same where the first array is a leaf, which only lines that are not recorded may write."""
     with no_grad():
