@@ -18,7 +18,12 @@ from tinyxp.errors import TinyxpError
 DEVICE_FIXTURES = {"backend", "device", "xp"}
 MARKS = {"skip_backend": pytest.mark.skip, "xfail_backend": pytest.mark.xfail}
 
-hypothesis.settings.register_profile("tinyxp", deadline=None, max_examples=30, database=None)
+# The examples of a test are always the same, so that a run can be repeated; new ones are looked for with
+# pytest --hypothesis-profile=explore
+hypothesis.settings.register_profile(
+    "tinyxp", deadline=None, max_examples=30, database=None, derandomize=True
+)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=300)
 hypothesis.settings.load_profile("tinyxp")
 
 

@@ -205,8 +205,11 @@ def test_indexing_is_numpys(device, form, case):
     try:
         want = np.asarray(values[key])
     except IndexError:
-        with pytest.raises(IndexError):
-            getitem(x, k)
+        if (
+            device.backend.host_visible
+        ):  # elsewhere looking at the indices would wait for the device
+            with pytest.raises(IndexError):
+                getitem(x, k)
         return
     np.testing.assert_array_equal(host(device, getitem(x, k)), want, strict=True)
     for shape in {want.shape, want.shape[1:], ()}:

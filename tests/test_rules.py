@@ -224,7 +224,15 @@ EXTRA = {
 }
 
 
-@pytest.mark.parametrize("name", EXTRA)
+NO_COMPLEX_SCAN = pytest.mark.skip_backend(
+    "cupy", reason="CuPy's running product of complex numbers does not compile on the emulator"
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=NO_COMPLEX_SCAN) if n == "prod of complex" else n for n in EXTRA],
+)
 def test_more_derivatives(xp, name):
     """Complex numbers, scalars, zeros, and compositions."""
     function, arrays = EXTRA[name]
