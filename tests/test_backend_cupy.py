@@ -138,6 +138,54 @@ def test_the_sign_of_zero_survives(cuda):
 
 
 @gpu
+@pytest.mark.parametrize("zero", [complex(-0.0, 0.0), complex(0.0, -0.0), complex(-0.0, -0.0)])
+def test_the_signs_of_complex_zeros_survive(cuda, zero):
+    backend, xp = cuda.backend, cuda.xp
+    d = dtypes.dtype("complex64")
+    x = xp.ones(3, dtype=np.complex64)
+    xp.setitem(x, (slice(None),), zero)
+    made = [
+        x,
+        backend.asarray(zero, dtype=d, device=cuda),
+        backend.asarray(np.complex64(zero), device=cuda),
+        xp.full((2, 3), zero, dtype=np.complex64),
+        xp.full_like(xp.ones(2, dtype=np.complex64), zero),
+    ]
+    for y in map(backend.to_numpy, made):
+        assert y.dtype == np.complex64
+        assert not np.any(y)
+        np.testing.assert_array_equal(np.signbit(y.real), np.signbit(zero.real))
+        np.testing.assert_array_equal(np.signbit(y.imag), np.signbit(zero.imag))
+
+
+@gpu
+def test_dlpack_copies(cuda):
+    cupy = cuda.backend.library
+    x = tinyxp.ones(3, device=cuda)
+    copied, same = (cupy.from_dlpack(Exported(x, copy)) for copy in (True, False))
+    same[0] = 7.0
+    assert x.tolist() == [7.0, 1.0, 1.0]
+    assert copied.tolist() == [1.0, 1.0, 1.0]
+    assert np.from_dlpack(Exported(x, copy=None, dl_device=(1, 0))).tolist() == [7.0, 1.0, 1.0]
+    with pytest.raises(BufferError, match="copy=True or None"):
+        x.__dlpack__(dl_device=(1, 0), copy=False)
+
+
+class Exported:
+    """An array that is exported as `options` say, whatever the importing library asks for."""
+
+    def __init__(self, x, copy, **options):
+        self.x, self.options = x, {"copy": copy, **options}
+
+    def __dlpack__(self, *, stream=None, **_):
+        given = {} if "dl_device" in self.options else {"stream": stream}
+        return self.x.__dlpack__(max_version=(1, 0), **given, **self.options)
+
+    def __dlpack_device__(self):
+        return self.options.get("dl_device", self.x.__dlpack_device__())
+
+
+@gpu
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize(
     "shapes", [((4, 5), (5, 3)), ((2, 4, 5), (5, 3)), ((2, 4, 5), (2, 5, 3)), ((5,), (5, 3))]

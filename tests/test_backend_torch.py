@@ -90,3 +90,37 @@ def test_on_the_cpu_there_is_nothing_to_wait_for_or_to_free():
     TORCH.empty_cache("cpu")
     assert TORCH.memory("cpu") == {}
     assert CPU.native == torch.device("cpu")
+
+
+# ---------------------------------------------------------------- Python integers
+BEYOND = [
+    ("uint8", 300),
+    ("uint8", -1),
+    ("int8", -129),
+    ("int64", 2**63),
+    ("uint64", -1),
+    ("uint16", 2**16),
+]
+
+
+@pytest.mark.parametrize(("dtype", "number"), BEYOND)
+def test_integers_that_the_dtype_cannot_hold_are_refused(dtype, number):
+    """As by NumPy; PyTorch takes them modulo a power of two."""
+    x = tinyxp.asarray([1, 2], dtype=dtype, device="torch:cpu")
+    for call in (
+        lambda: x + number, lambda: number - x, lambda: x * number, lambda: x // number,
+        lambda: tinyxp.maximum(x, number), lambda: x & number, lambda: number | x, lambda: x**number,
+    ):  # fmt: skip
+        with pytest.raises(OverflowError, match=f"integer {number} out of bounds for {dtype}"):
+            call()
+
+
+@pytest.mark.parametrize(("dtype", "number"), [*BEYOND, ("int8", 10**400)])
+def test_integers_that_the_dtype_cannot_hold_are_compared_with(dtype, number):
+    """As by NumPy, with the right answer."""
+    host = np.asarray([1, 2], dtype=dtype)
+    x = tinyxp.asarray(host, device="torch:cpu")
+    for name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
+        got = getattr(tinyxp, name)(x, number)
+        assert got.tolist() == getattr(np, name)(host, number).tolist(), name
+        assert getattr(tinyxp, name)(number, x).tolist() == getattr(np, name)(number, host).tolist()

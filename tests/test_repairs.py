@@ -56,6 +56,85 @@ def test_floor_divide_takes_numbers_and_leaves_integers():
     same(f(np.array([7, -7]), np.array([2, 2])), np.array([3, -4]))
 
 
+# ---------------------------------------------------------------- remainder
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_remainder_is_numpys(dtype):
+    """Over a library with every fault that is repaired: zeros of x1's sign, NaN for infinite divisors."""
+
+    def faulty(x, y):
+        out = np.remainder(x, y)
+        out = np.where(out == 0, np.copysign(0, x), out)
+        return np.where(np.isinf(y), nan, out).astype(out.dtype)
+
+    values = np.array([inf, -inf, nan, 0.0, -0.0, 1.0, -1.0, 2.5, -7.0, 4.0, -2.0], dtype)
+    x, y = np.meshgrid(values, values)
+    same(repaired("remainder", faulty)(x, y), np.remainder(x, y))
+
+
+def test_remainder_takes_numbers_and_leaves_integers():
+    f = repaired("remainder")
+    same(f(np.array([-0.0, 5.0]), 2.0), np.array([0.0, 1.0]))
+    same(f(-1.0, np.array([inf, 2.0])), np.array([inf, 1.0]))
+    same(f(np.array([7, -7]), np.array([2, 2])), np.array([1, 1]))
+
+
+# ---------------------------------------------------------------- shifts
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize("name", ["bitwise_left_shift", "bitwise_right_shift"])
+def test_shifts_are_numpys(name, dtype):
+    """Over a library that shifts as x86 does: by the remainder of the width."""
+    width, shift = 8 * np.dtype(dtype).itemsize, getattr(np, name)
+
+    def faulty(x, y):
+        return shift(x, np.asarray(y, dtype) % np.asarray(width, dtype))
+
+    values = [0, 1, 5, width // 2, width - 1, width, width + 1, 2 * width - 1]
+    negative = [-1, -7] if dtype[0] == "i" else [np.iinfo(dtype).max]
+    x, y = np.array(values + negative, dtype)[:, None], np.array(values[:-1], dtype)
+    same(repaired(name, faulty)(x, y), shift(x, y))
+    same(repaired(name, faulty)(x, width), shift(x, np.asarray(width, dtype)))
+
+
+# ---------------------------------------------------------------- complex functions against NumPy's
+SPECIAL = [inf, -inf, nan, 0.0, -0.0, 1.0, -1.5]
+GRID = np.array([complex(a, b) for a, b in itertools.product(SPECIAL, repeat=2)])
+
+
+def planted(name, wrong, value):
+    """NumPy's function `name`, with `value` where `wrong` says so of the argument."""
+
+    def faulty(z):
+        return np.where(wrong(z), value, getattr(np, name)(z))
+
+    return faulty
+
+
+def one_infinite(z):
+    a, b = np.real(z), np.imag(z)
+    return (np.isinf(a) & np.isnan(b)) | (np.isnan(a) & np.isinf(b))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "value"),
+    [
+        ("log", lambda z: (z == 0) & np.signbit(z.real), complex(-inf, 0.0)),
+        ("log", one_infinite, complex(nan, nan)),
+        ("log1p", one_infinite, complex(nan, nan)),
+        ("acosh", lambda z: (z.real == 0) & np.isnan(z.imag), complex(nan, nan)),
+        ("tanh", lambda z: (z.real == 0) & ~np.isfinite(z.imag), complex(nan, nan)),
+    ],
+)
+def test_faults_that_were_found_are_mended(name, wrong, value):
+    assert np.any(wrong(GRID))
+    numpys = {"acosh": "arccosh"}.get(name, name)
+    same(repaired(name, planted(numpys, wrong, value))(GRID), getattr(np, numpys)(GRID))
+
+
+def test_acos_has_the_other_sign_in_the_imaginary_part():
+    z = GRID[~np.isnan(GRID)]
+    same(repaired("acos", lambda x: np.conj(np.arccos(x)))(z), np.arccos(z))
+
+
 # ---------------------------------------------------------------- complex expm1 and tanh
 EXPM1 = {
     complex(0.0, 0.0): complex(0.0, 0.0), complex(-0.0, 0.0): complex(0.0, 0.0),
@@ -103,6 +182,23 @@ def test_finite_arguments_are_the_librarys(name):
     np.testing.assert_array_equal(repaired(name)(z), getattr(np, name)(z))
     x = np.array([-inf, -0.0, 1.5, inf, nan])
     same(repaired(name)(x), getattr(np, name)(x))
+
+
+def test_unique_all_of_complex_numbers():
+    """Sorted by two sorts of real numbers, for libraries that sort no others."""
+
+    def argsort(x, *, stable=False):
+        assert x.dtype.kind != "c"
+        return np.argsort(x, stable=True)
+
+    namespace = SimpleNamespace(**{**vars(tinyxp.device("cpu").xp), "argsort": argsort})
+    repairs.apply("unique_all", namespace)
+    x = np.array([1 + 1j, 1, 1j, 1 + 1j, 1, 0, complex(1, nan), complex(1, nan)])
+    got = namespace.unique_all(x)
+    np.testing.assert_array_equal(got.values, [0, 1j, 1, 1 + 1j, complex(1, nan), complex(1, nan)])
+    np.testing.assert_array_equal(got.counts, [1, 1, 2, 2, 1, 1])
+    np.testing.assert_array_equal(got.indices, [5, 2, 1, 0, 6, 7])
+    np.testing.assert_array_equal(got.values[got.inverse_indices], x)
 
 
 # ---------------------------------------------------------------- can_cast, isin, unique_all

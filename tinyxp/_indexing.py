@@ -126,7 +126,7 @@ def _advanced(xp: Any, x: Array, item: Any, axis: int, *, check: bool) -> tuple[
     if item.ndim == 0:
         return tuple(xp.nonzero(xp.reshape(item, (1,))))
     expected = tuple(x.shape[axis : axis + item.ndim])
-    if tuple(item.shape) != expected:
+    if any(n not in (m, 0) for n, m in zip(item.shape, expected, strict=True)):
         raise IndexError(f"a mask over axes of shape {expected} has shape {tuple(item.shape)}")
     return tuple(xp.nonzero(item))
 

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import backend as _backend
-from tinyxp import ops
+from tinyxp import dtypes, ops
 from tinyxp._core import Leaf, Tensor, fresh, set_leaf, snapshot, wrap
 from tinyxp.errors import (
     CONVERSION_LOSES_GRAD,
@@ -130,12 +130,19 @@ def _single(self: Tensor, what: str) -> Any:
     return raw
 
 
+def _integer(self: Tensor, what: str) -> Any:
+    raw = _single(self, what)
+    if dtypes.of(raw.dtype).kind == "u":  # libraries without unsigned words refuse large ones
+        return self._device.backend.to_numpy(raw).item()
+    return raw
+
+
 def _bool(self: Tensor) -> bool:
-    return bool(_single(self, "the truth value"))
+    return bool(_integer(self, "the truth value"))
 
 
 def _int(self: Tensor) -> int:
-    return int(_single(self, "int()"))
+    return int(_integer(self, "int()"))
 
 
 class _Numbers(threading.local):
@@ -162,7 +169,7 @@ def _index(self: Tensor) -> int:
         raise TypeError(
             f"only a 0-d integer Tensor is an index; got {ops._dispatch.describe(self)}"
         )
-    return int(fresh(self)._raw)
+    return int(_integer(self, "an index"))
 
 
 def _len(self: Tensor) -> int:

@@ -37,7 +37,19 @@ class CupyBackend(Backend):
     name = "cupy"
     short_names: ClassVar[tuple[str, ...]] = ("cuda",)
     host_visible: ClassVar[bool] = False
-    repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "tanh"})
+    repairs: ClassVar[frozenset[str]] = frozenset(
+        {
+            "acosh",
+            "bitwise_left_shift",
+            "bitwise_right_shift",
+            "expm1",
+            "floor_divide",
+            "log",
+            "log1p",
+            "remainder",
+            "tanh",
+        }
+    )
 
     @cached_property
     def cupy(self) -> ModuleType:
@@ -167,6 +179,20 @@ class CupyBackend(Backend):
         with x.device:
             return x.get()
 
+    def to_dlpack(self, x: Array, **kwargs: Any) -> Any:
+        """Return the DLPack capsule of `x`, or of a copy of it, on its device or on the CPU."""
+        target = kwargs.get("dl_device")
+        if target is None or tuple(map(int, target)) == tuple(map(int, x.__dlpack_device__())):
+            if kwargs.get("copy"):  # which CuPy makes on the way to the CPU only
+                with x.device:
+                    x = x.copy()
+            kwargs |= {"copy": None, "dl_device": None}
+        elif kwargs.get("copy") is False:  # where CuPy raises a ValueError
+            raise BufferError(
+                f"__dlpack__ expects copy=True or None for memory of a GPU on device {target}; got copy=False"
+            )
+        return super().to_dlpack(x, **kwargs)
+
     def wrap(self, x: Any) -> Array:
         """Return a Python scalar as a 0-d array."""
         return self.cupy.asarray(x)
@@ -217,9 +243,8 @@ class CupyBackend(Backend):
         if any(isinstance(i, self.cupy.ndarray) and i.dtype.kind in "iu" for i in items):
             scatter(self.xp, x, key, value, check=False)  # CuPy's own order is that of the threads
         else:
-            x[key] = (
-                self.library.asarray(value) if isinstance(value, float) and not value else value
-            )
+            zero = isinstance(value, float | complex) and not value  # CuPy would clear the memory
+            x[key] = self.library.asarray(value) if zero else value
 
     def segment_sum(self, values: Array, indices: Array, size: int, /, *, axis: int = 0) -> Array:
         """Add slices of `values` into zeros, at `indices` along `axis`; repeated indices accumulate."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,9 @@ def asarray(
     obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
 ) -> Array:
     """Turn a number, nested sequence, buffer or array into an array."""
-    if isinstance(obj, float | np.ndarray | np.generic) and _is_minus_zero(obj):
-        return full((), -0.0, dtype=dtype or getattr(obj, "dtype", None), device=device)
+    if is_minus_zero(obj):
+        kind = getattr(obj, "dtype", None) if dtype is None else dtype
+        return compat.asarray([obj], dtype=kind, device=device).reshape(())
     return compat.asarray(obj, dtype=dtype, device=device, copy=copy)
 
 
@@ -35,16 +35,19 @@ def full(
     shape: int | tuple[int, ...], fill_value: complex, *, dtype: Any = None, device: Any = None
 ) -> Array:
     """Return a constant array; where CuPy fills by clearing the memory, -0.0 would become +0.0."""
-    if not isinstance(fill_value, float) or not _is_minus_zero(fill_value):
+    if not is_minus_zero(fill_value):
         return compat.full(shape, fill_value, dtype=dtype, device=device)
-    out = compat.zeros(shape, dtype=dtype, device=device)
-    return cupy.negative(out, out=out)
+    value = asarray(fill_value, dtype=dtype, device=device)
+    out = compat.empty(shape, dtype=value.dtype, device=device)
+    out[...] = value
+    return out
 
 
-def _is_minus_zero(x: Any) -> bool:
-    if not isinstance(x, float) and (np.ndim(x) or np.iscomplexobj(x)):
+def is_minus_zero(x: Any) -> bool:
+    """Whether `x` is a number of the host, zero, and one of its parts is -0."""
+    if not isinstance(x, float | complex | np.inexact | np.ndarray) or np.ndim(x) or x != 0:
         return False
-    return bool(x == 0) and math.copysign(1.0, x) < 0
+    return bool(np.signbit(x.real) or np.signbit(x.imag))
 
 
 def full_like(x: Array, /, fill_value: complex, *, dtype: Any = None, device: Any = None) -> Array:
@@ -63,6 +66,14 @@ def matmul(x1: Array, x2: Array, /) -> Array:
     return cupy.matmul(x1.astype(cupy.float32), x2.astype(cupy.float32)).astype(x1.dtype)
 
 
+def solve(x1: Array, x2: Array, /) -> Array:
+    """Solve linear systems; CuPy divides by zero where there are no right-hand sides."""
+    if x1.size and not x2.size and x2.ndim > 1 and x1.shape[-1:] == x2.shape[-2:-1]:
+        lead = np.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+        return compat.zeros((*lead, *x2.shape[-2:]), dtype=compat.result_type(x1, x2))
+    return compat.linalg.solve(x1, x2)
+
+
 def reshape(x: Array, /, shape: tuple[int, ...], *, copy: bool | None = None) -> Array:
     """Return the elements in another shape."""
     return x.reshape(shape) if copy is None else compat.reshape(x, shape, copy=copy)
@@ -77,6 +88,7 @@ def build() -> Any:
     """Return the namespace: array-api-compat's, with the above in front."""
     public = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
     own = {f.__name__: f for f in (asarray, full, full_like, matmul, reshape, permute_dims)}
+    public["linalg"] = SimpleNamespace(**{**vars(compat.linalg), "solve": solve})
     return SimpleNamespace(**{**public, **own})
 
 

@@ -41,7 +41,7 @@ class TorchBackend(Backend):
 
     name = "torch"
     repairs: ClassVar[frozenset[str]] = frozenset(
-        {"can_cast", "expm1", "floor_divide", "tanh", "unique_all"}
+        {"acos", "can_cast", "expm1", "floor_divide", "log1p", "remainder", "tanh", "unique_all"}
     )
 
     @cached_property
@@ -205,12 +205,22 @@ class TorchBackend(Backend):
 
     def setitem(self, x: Array, key: Any, value: Any, /) -> None:
         """Write `value` to ``x[key]`` by NumPy's rules; of two values for one element the last stays."""
+        signed = self._signed.get(x.dtype)
+        if signed is not None:  # the same bits, for which PyTorch has all ways of writing
+            value = self.torch.as_tensor(value, dtype=x.dtype, device=x.device)
+            x, value = x.view(signed), value.view(signed)
         items = key if isinstance(key, tuple) else (key,)
         integers = (isinstance(i, self.torch.Tensor) and i.dtype != self.torch.bool for i in items)
         if self._is_native(key) and not any(integers):
             x[key] = value.to(x.dtype) if isinstance(value, self.torch.Tensor) else value
         else:
             scatter(self.xp, x, key, value)
+
+    @cached_property
+    def _signed(self) -> Mapping[Any, Any]:
+        """The signed dtype for each unsigned one that PyTorch stores but hardly computes with."""
+        torch = self.torch
+        return {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
     def _is_native(self, key: Any) -> bool:
         """Whether PyTorch's rules are NumPy's for `key`: no negative steps, and one array at most."""
@@ -223,7 +233,10 @@ class TorchBackend(Backend):
             return not any(isinstance(i, bool) for i in items)
         if len(arrays) > 1 or any(isinstance(i, int) for i in items):
             return False
-        return arrays[0].ndim > 0 and arrays[0].dtype in (self.torch.int64, self.torch.bool)
+        (array,) = arrays
+        if array.dtype == self.torch.bool:  # PyTorch refuses empty masks of other shapes
+            return bool(array.ndim and array.numel())
+        return bool(array.ndim and array.dtype == self.torch.int64)
 
     def segment_sum(self, values: Array, indices: Array, size: int, /, *, axis: int = 0) -> Array:
         """Add slices of `values` into zeros, at `indices` along `axis`; repeated indices accumulate."""

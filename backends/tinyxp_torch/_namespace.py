@@ -6,6 +6,7 @@ computed by the host backend, on the same memory: they occur in files and hashes
 
 from __future__ import annotations
 
+import math
 from functools import wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,14 @@ __all__ = ["build"]
 Array = Any
 
 WIDE_UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
+UNSIGNED = WIDE_UNSIGNED | {torch.uint8}
+BOUNDS = {
+    d: (torch.iinfo(d).min, torch.iinfo(d).max)
+    for d in (*UNSIGNED, torch.int8, torch.int16, torch.int32, torch.int64)
+}
+ARITHMETIC = """add bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor floor_divide
+maximum minimum multiply pow remainder subtract""".split()
+COMPARISONS = "equal greater greater_equal less less_equal not_equal".split()
 # Creation and inspection take no array to compute with, or work for every dtype.
 _NEVER_REFUSED = frozenset({*_standard.CREATION, *_standard.DATA_TYPES, "broadcast_shapes"})
 
@@ -38,6 +47,63 @@ def where(condition: Array, x1: Array, x2: Array, /) -> Array:
     if isinstance(x1, torch.Tensor) and isinstance(x2, torch.Tensor) and x1.dtype == x2.dtype:
         return torch.where(condition, x1, x2)
     return compat.where(condition, x1, x2)
+
+
+def std(
+    x: Array,
+    /,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    correction: float = 0.0,
+    keepdims: bool = False,
+) -> Array:
+    """Return the standard deviation; array-api-compat refuses corrections that are no whole numbers."""
+    if axis == ():
+        return compat.std(x, axis=axis)
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    return torch.std(x, axes, correction=correction, keepdim=keepdims)
+
+
+def _modular(library: Callable[..., Array]) -> Callable[..., Array]:
+    """Return `library`, a sum or product, which adds up unsigned integers in int64: the same bits.
+
+    PyTorch cannot add in uint64, the standard's dtype of such sums, and gives int64.
+    """
+
+    @wraps(library)
+    def function(x: Array, /, *, dtype: Any = None, **kwargs: Any) -> Array:
+        if dtype not in UNSIGNED and (dtype is not None or x.dtype not in UNSIGNED):
+            return library(x, dtype=dtype, **kwargs)
+        out = library(x.to(torch.int64), dtype=torch.int64, **kwargs)
+        return out.to(torch.uint64 if dtype is None else dtype)
+
+    return function
+
+
+def _bounded(library: Callable[[Array, Array], Array], *, compares: bool) -> Callable[..., Array]:
+    """Return `library`, which keeps an eye on Python integers that the dtype of the other operand cannot hold.
+
+    PyTorch takes them modulo a power of two, in silence. NumPy compares with them, and refuses to compute.
+    """
+
+    def fit(x: Array, number: int) -> tuple[Array, Any]:
+        low, high = BOUNDS.get(x.dtype, (number, number))
+        if low <= number <= high:
+            return x, number
+        if compares:
+            return x.to(torch.float64), math.inf if number > 0 else -math.inf
+        kind = str(x.dtype).removeprefix("torch.")
+        raise OverflowError(f"Python integer {number} out of bounds for {kind}")
+
+    @wraps(library)
+    def function(x1: Array, x2: Array, /) -> Array:
+        if type(x2) is int:
+            x1, x2 = fit(x1, x2)
+        elif type(x1) is int:
+            x2, x1 = fit(x2, x1)
+        return library(x1, x2)
+
+    return function
 
 
 def _has_wide(x: Any) -> bool:
@@ -84,7 +150,11 @@ def _with_host(library: Callable[..., Any], name: str, host: Callable[[], Any]) 
 def build(host: Callable[[], Any]) -> Any:
     """Return the namespace; `host` gives the host backend's when it is first needed."""
     namespace = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
-    namespace |= {"matmul": matmul, "where": where}
+    namespace |= {"matmul": matmul, "std": std, "where": where}
+    for name in ("sum", "prod", "cumulative_sum", "cumulative_prod"):
+        namespace[name] = _modular(namespace[name])
+    for name in (*ARITHMETIC, *COMPARISONS):
+        namespace[name] = _bounded(namespace[name], compares=name in COMPARISONS)
     for name in set(_standard.FUNCTIONS) - _NEVER_REFUSED:
         if name in namespace:
             namespace[name] = _with_host(namespace[name], name, host)

@@ -16,6 +16,9 @@ SPECIAL: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
     ("floor_divide", (inf, 2.0), inf), ("floor_divide", (-inf, 2.0), -inf), ("floor_divide", (inf, -2.0), -inf),
     ("floor_divide", (1.0, inf), 0.0), ("floor_divide", (1.0, -inf), -0.0), ("floor_divide", (-1.0, inf), -0.0),
     ("floor_divide", (-0.0, 2.0), -0.0), ("floor_divide", (inf, inf), nan), ("floor_divide", (0.0, 0.0), nan),
+    ("remainder", (-0.0, 1.0), 0.0), ("remainder", (0.0, -1.0), -0.0), ("remainder", (4.0, -2.0), -0.0),
+    ("remainder", (1.0, inf), 1.0), ("remainder", (-1.0, inf), inf), ("remainder", (1.0, -inf), -inf),
+    ("remainder", (0.0, -inf), -0.0), ("remainder", (inf, 1.0), nan), ("remainder", (1.0, 0.0), nan),
     ("divide", (1.0, -0.0), -inf), ("divide", (0.0, 0.0), nan), ("reciprocal", (-0.0,), -inf),
     ("ceil", (-0.5,), -0.0), ("floor", (-0.0,), -0.0), ("trunc", (-0.5,), -0.0), ("round", (2.5,), 2.0),
     # exponentials and powers
@@ -33,7 +36,12 @@ SPECIAL: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
     ("expm1", (complex(inf, 0.0),), complex(inf, 0.0)), ("expm1", (complex(nan, 0.0),), complex(nan, 0.0)),
     ("expm1", (complex(-inf, inf),), complex(-1.0, 0.0)), ("expm1", (complex(inf, inf),), complex(inf, nan)),
     ("tanh", (complex(inf, 1.0),), complex(1.0, 0.0)), ("tanh", (complex(inf, 2.0),), complex(1.0, 0.0)),
-    ("exp", (complex(-inf, 0.0),), complex(0.0, 0.0)),
+    ("tanh", (complex(-0.0, -inf),), complex(-0.0, nan)), ("tanh", (complex(0.0, nan),), complex(0.0, nan)),
+    ("exp", (complex(-inf, 0.0),), complex(0.0, 0.0)), ("log", (complex(-0.0, 0.0),), complex(-inf, pi)),
+    ("log", (complex(-0.0, -0.0),), complex(-inf, -pi)), ("log", (complex(-inf, nan),), complex(inf, nan)),
+    ("log1p", (complex(nan, inf),), complex(inf, nan)), ("log1p", (complex(-1.0, 0.0),), complex(-inf, 0.0)),
+    ("acos", (complex(-0.0, 0.0),), complex(pi / 2, -0.0)), ("acos", (complex(0.0, -0.0),), complex(pi / 2, 0.0)),
+    ("acosh", (complex(0.0, nan),), complex(nan, pi / 2)),
 )  # fmt: skip
 
 
