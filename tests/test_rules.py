@@ -9,7 +9,7 @@ import pytest
 
 import tinyxp
 from tinyxp import ops
-from tinyxp.autograd import _cotangents, _record
+from tinyxp.autograd import _cotangents, _record, _rules
 from tinyxp.testing import GradientError, gradcheck
 
 
@@ -159,6 +159,24 @@ FUSED = {
         [normal(2, 3, 4), normal(2, 3, 4, seed=1), normal(2, 3, 4, seed=2)],
     ),
     "dropout": (lambda xp, x: ops.fused.dropout(x, (1, 2), p=0.3) ** 2, [normal(5, 6)]),
+    "mlp": (
+        lambda xp, *a: ops.fused.mlp(*a, approximate="none"),
+        [normal(3, 2), normal(2, 4), normal(4), normal(4, 2, seed=1), normal(2)],
+    ),
+    "self_attention": (
+        lambda xp, *a: ops.fused.self_attention(*a, num_heads=2, is_causal=True),
+        [normal(1, 3, 2), *(normal(*s, seed=i) for i in range(4) for s in ((2, 2), (2,)))],
+    ),
+    "transformer_block": (
+        lambda xp, *a: ops.fused.transformer_block(
+            *a, num_heads=1, is_causal=True, eps=1e-2, approximate="tanh"
+        ),
+        [
+            *(normal(*s, seed=i) for i, s in enumerate([(1, 2, 2), (2,), (2,)])),
+            *(normal(*s, seed=i) for i in range(4) for s in ((2, 2), (2,))),
+            *(normal(*s, seed=i) for i, s in enumerate([(2,), (2,), (2, 3), (3,), (3, 2), (2,)])),
+        ],
+    ),
 }
 CASES |= FUSED
 ELSEWHERE = ("linalg.", "fft.", "special.")  # chapters with a test file of their own
@@ -282,6 +300,47 @@ def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch):
         gradcheck(xp.sin, x)
 
 
+def places(line):
+    """The places of the arguments that have a rule of their own, which is not that of a constant."""
+    if line.rules:
+        return [i for i, r in enumerate(line.rules) if r not in (None, _rules.flat)]
+    return [0]
+
+
+PLANTED = [
+    (name, i)
+    for name in CASES
+    if _differentiable(_record.TABLE[name]) and name != "sign"
+    for i in places(_record.TABLE[name])
+]  # the sign of real numbers is constant; of complex ones: test_classes.py
+
+
+@pytest.mark.parametrize(("name", "i"), PLANTED)
+def test_an_error_of_a_thousandth_in_any_rule_is_caught(xp, monkeypatch, name, i):
+    """Also in the rules of fused operations, for all their arguments at once."""
+    line = _record.TABLE[name]
+    if line.joint is not None:
+        joint = line.joint
+
+        def wrong(*args):
+            return [None if r is None else 1.001 * r for r in joint(*args)]
+
+        monkeypatch.setattr(line, "joint", wrong)
+    else:
+        rule = line.rules[i] if line.rules else line.each
+
+        def wrong(*args, **kwargs):
+            return 1.001 * rule(*args, **kwargs)
+
+        if line.rules:
+            monkeypatch.setattr(line, "rules", (*line.rules[:i], wrong, *line.rules[i + 1 :]))
+        else:
+            monkeypatch.setattr(line, "each", wrong)
+    function, arrays = CASES[name]
+    with pytest.raises(GradientError):
+        gradcheck(lambda *a: function(xp, *a), *tensors(xp, arrays), order=1)
+
+
 def test_what_is_not_declared_is_not_there(xp, monkeypatch):
     """A rule that reads an argument it calls unread gets no data."""
     line = _record.TABLE["sin"]
@@ -346,6 +405,19 @@ def test_zero_cotangents_stay_zero(xp):
     y = k**-2.0
     xp.where(xp.isnan(y), 0.0, y).sum().backward()
     assert k.grad.tolist() == [-2.0, 0.0]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("number", [math.inf, math.nan, 1e39, 0.0])
+@pytest.mark.parametrize("name", ["multiply", "divide"])
+def test_zero_cotangents_stay_zero_beside_a_number(xp, name, number):
+    """Also where the number is no number, or becomes infinity (1e39) or its inverse in float32."""
+    x = xp.Tensor([0.5, 4.0], requires_grad=True)
+    function = getattr(xp, name)
+    for y in (function(x, number), function(x, 1 / number if number else math.inf)):
+        x.grad = None
+        xp.where(xp.asarray([False, True]), y, 0.0).sum().backward()
+        assert x.grad.tolist()[0] == 0.0
 
 
 def test_a_zero_residual_keeps_its_hessian(xp):

@@ -5,6 +5,7 @@
     TinyxpError
     ├── ShapeError(ValueError)               shapes that do not fit together
     ├── DTypeError(TypeError)                a dtype that the operation does not take
+    ├── DomainError(ValueError)              a number that the function is not defined for
     ├── GraphError(RuntimeError)             misuse of the recorded graph
     ├── GradientRequiredError(TypeError)     a gradient would be lost without a word
     ├── UnknownBackendError(LookupError)     a name that no installed backend carries
@@ -27,6 +28,7 @@ __all__ = [
     "DeviceMismatchError",
     "DeviceOutOfMemoryError",
     "DeviceUnavailableError",
+    "DomainError",
     "GradientRequiredError",
     "GraphError",
     "NotDifferentiableError",
@@ -46,6 +48,10 @@ class ShapeError(TinyxpError, ValueError):
 
 class DTypeError(TinyxpError, TypeError):
     """A dtype that the operation does not take."""
+
+
+class DomainError(TinyxpError, ValueError):
+    """A number that the function is not defined for."""
 
 
 class GraphError(TinyxpError, RuntimeError):

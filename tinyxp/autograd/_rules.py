@@ -50,6 +50,11 @@ def is_complex(x: Any) -> bool:
     return dtypes.of(x.dtype).kind == "c"
 
 
+def flat(xp: Any, g: Any, _out: Any, _x: Any, _y: Any = None) -> Any:
+    """Return zeros: the rule of what is constant almost everywhere in this argument."""
+    return xp.zeros_like(g)
+
+
 # ================================================================ elementwise
 define("add", *[lambda xp, g, _out, _x, _y: g] * 2, passes=True)
 define("subtract", lambda xp, g, _out, _x, _y: g, lambda xp, g, _out, _x, _y: -g, passes=True)
@@ -94,9 +99,9 @@ define("acosh", lambda xp, g, _out, x: g / c(xp, xp.sqrt(x - 1) * xp.sqrt(x + 1)
 define("atanh", lambda xp, g, _out, x: g / c(xp, 1 - x * x), guard=True)
 define("erf", lambda xp, g, _out, x: g * (2 / math.sqrt(math.pi)) * xp.exp(-(x * x)))
 
-for _name in ("ceil", "floor", "round", "trunc"):  # constant almost everywhere
-    define(_name, lambda xp, g, _out, _x: xp.zeros_like(g))
-define("floor_divide", *[lambda xp, g, _out, _x, _y: xp.zeros_like(g)] * 2)
+for _name in ("ceil", "floor", "round", "trunc"):
+    define(_name, flat)
+define("floor_divide", flat, flat)
 
 
 def _sign(xp: Any, g: Any, out: Any, x: Any) -> Any:
@@ -144,10 +149,20 @@ define(
     passes=True,
     guard=True,
 )
+
+
+def _atan2(xp: Any, g: Any, x: Any, y: Any, side: Any) -> Any:
+    """Return g times `side` over x^2 + y^2, zero at the origin, where the angle jumps."""
+    square = x * x + y * y
+    zero = square == 0
+    slope = side / xp.where(zero, xp.ones_like(square), square)
+    return g * xp.where(zero, xp.zeros_like(square), slope)
+
+
 define(
     "atan2",
-    lambda xp, g, _out, x, y: g * y / (x * x + y * y),
-    lambda xp, g, _out, x, y: -g * x / (x * x + y * y),
+    lambda xp, g, _out, x, y: _atan2(xp, g, x, y, y),
+    lambda xp, g, _out, x, y: -_atan2(xp, g, x, y, x),
     guard=True,
 )
 
@@ -190,12 +205,12 @@ define(
 define(
     "copysign",
     lambda xp, g, out, x, _y: xp.where(xp.signbit(_like(xp, x, out)) == xp.signbit(out), g, -g),
-    lambda xp, g, _out, _x, _y: xp.zeros_like(g),
+    flat,
 )
 define(
     "nextafter",
     lambda xp, g, _out, _x, _y: g,
-    lambda xp, g, _out, _x, _y: xp.zeros_like(g),
+    flat,
     passes=True,
 )
 

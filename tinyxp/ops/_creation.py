@@ -9,6 +9,7 @@ from tinyxp import dtypes
 from tinyxp._core import TENSORS, Tensor, fresh, wrap
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.ops import _dispatch
+from tinyxp.ops._creation_recorded import filled, linspace_between, progression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -313,10 +314,12 @@ def full(
     Parameters
     ----------
     shape : int or tuple of int
-    fill_value : number
+    fill_value : number, or Tensor of one element
+        A Tensor is differentiated.
     dtype : dtype, optional
         By default the dtype that `fill_value` has as a Tensor.
     device : Device or str, optional
+        By default that of `fill_value` if it is a Tensor.
 
     Examples
     --------
@@ -324,9 +327,9 @@ def full(
     >>> xp.full(2, 7).tolist()
     [7, 7]
     """
-    where = _where(device)
     if type(fill_value) in TENSORS:
-        fill_value = fill_value.item()
+        return filled(fill_value, _shape(shape, "full"), dtype, device, "full")
+    where = _where(device)
     value = _dispatch.plain(fill_value)
     default = dtypes.default_of_kind(dtypes.KIND_OF_SCALAR.get(type(value), "f"))
     return _make("full", where, _shape(shape, "full"), value, dtype=_native(dtype, where, default))
@@ -387,7 +390,9 @@ def full_like(
     [3.0, 3.0]
     """
     if type(fill_value) in TENSORS:
-        fill_value = fill_value.item()
+        x = _dispatch.as_tensor(x)
+        dtype, device = dtype or x.dtype, device or x._device
+        return filled(fill_value, tuple(x._raw.shape), dtype, device, "full_like")
     return _like("full", x, dtype, device, _dispatch.plain(fill_value))
 
 
@@ -404,7 +409,8 @@ def arange(
 
     Parameters
     ----------
-    start, stop, step : number
+    start, stop, step : number, or Tensor of one element
+        A start and a step that are Tensors are differentiated.
     dtype : dtype, optional
         By default int64 where all three are integers, else the default floating dtype.
     device : Device or str, optional
@@ -416,14 +422,16 @@ def arange(
     [1, 3, 5]
     """
     where = _where(device)
+    if stop is None:
+        start, stop = 0, start
+    first, by = start, step
     start, stop, step = (
         _dispatch.plain(v.item() if type(v) in TENSORS else v) for v in (start, stop, step)
     )
-    if stop is None:
-        start, stop = 0, start
     floating = any(isinstance(v, float) for v in (start, stop, step))
     default = dtypes.default_of_kind("f" if floating else "i")
-    return _make("arange", where, start, stop, step, dtype=_native(dtype, where, default))
+    out = _make("arange", where, start, stop, step, dtype=_native(dtype, where, default))
+    return progression(out, first, by) if type(first) in TENSORS or type(by) in TENSORS else out
 
 
 def linspace(
@@ -456,7 +464,7 @@ def linspace(
     [0.0, 0.5, 1.0]
     """
     if hasattr(start, "dtype") or hasattr(stop, "dtype"):
-        return _linspace_between(start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
+        return linspace_between(start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
     where = _where(device)
     start, stop = _dispatch.plain(start), _dispatch.plain(stop)
     is_complex = isinstance(start, complex) or isinstance(stop, complex)
@@ -464,25 +472,6 @@ def linspace(
     return _make(
         "linspace", where, start, stop, num, dtype=_native(dtype, where, default), endpoint=endpoint
     )
-
-
-def _linspace_between(
-    start: Any, stop: Any, num: int, *, dtype: DTypeLike, device: DeviceLike, endpoint: bool
-) -> Tensor:
-    """Compute `linspace` of bounds that are Tensors or a library's scalars, in their dtype as NumPy does."""
-    from tinyxp import ops
-
-    start, stop = (_dispatch.as_tensor(v) if hasattr(v, "dtype") else v for v in (start, stop))
-    start, stop = ops.broadcast_arrays(start * 1.0, stop * 1.0)
-    if start.shape:
-        raise ShapeError(f"linspace expects bounds of shape (); got {start.shape}")
-    step = (stop - start) / max(num - 1 if endpoint else num, 1)
-    steps = ops.arange(num, device=step.device)
-    found = ops.astype(steps, step.dtype) * step + start
-    if endpoint and num > 1:
-        found = ops.where(steps == num - 1, stop, found)
-    out: Tensor = found.to(*(target for target in (dtype, device) if target is not None))
-    return out
 
 
 def eye(

@@ -376,7 +376,7 @@ def roll(x: Tensor, /, shift: Any, *, axis: Any = None) -> Tensor:
     ----------
     x : Tensor
     shift : int or tuple of int
-        By how many places.
+        By how many places; for each axis, or the same for all of them.
     axis : int, tuple of int or None
         None: shift the flattened elements.
 
@@ -386,6 +386,13 @@ def roll(x: Tensor, /, shift: Any, *, axis: Any = None) -> Tensor:
     >>> xp.roll(xp.arange(4), 1).tolist()
     [3, 0, 1, 2]
     """
+    if isinstance(axis, (tuple, list)):
+        axis = tuple(axis)
+        shift = tuple(shift) if isinstance(shift, (tuple, list)) else (shift,) * len(axis)
+    if axis == () == shift:
+        from tinyxp.ops._creation import asarray
+
+        return asarray(x, copy=True)
     out: Tensor = _dispatch.apply(
         "roll", (as_tensor(x),), {"shift": shift, "axis": axis}, forward=_roll
     )
