@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import cmath
 import operator
+import warnings
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tinyxp import dtypes
+from tinyxp import _decode, _fused, _updates, dtypes
 from tinyxp.backend import Backend
-from tinyxp_numpy import _extras, _namespace
+from tinyxp_numpy import _extras, _memory, _namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,16 +25,24 @@ __all__ = ["NumpyBackend"]
 Array = Any
 
 
+def _of_old() -> frozenset[str]:
+    """Return the repairs that only older releases of NumPy need: up to 2.2, acosh of NaN i is NaN + NaN i."""
+    with np.errstate(all="ignore"):
+        wrong = np.isnan(np.arccosh(complex(0.0, float("nan"))).imag)
+    return frozenset({"acosh"} if wrong else ())
+
+
 class NumpyBackend(Backend):
     """NumPy on the CPU: the host backend, through which files, plots and lists are reached."""
 
     name = "numpy"
     short_names: ClassVar[tuple[str, ...]] = ("cpu",)
-    repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "tanh"})
+    repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "tanh"}) | _of_old()
 
     @cached_property
     def library(self) -> Any:
         """NumPy's functions under the standard's names."""
+        _memory.keep_pages()
         return _namespace.build()
 
     @property
@@ -84,11 +93,14 @@ class NumpyBackend(Backend):
         """Return a context in which NumPy does not warn of infinite and NaN results."""
         return np.errstate(all="ignore")
 
-    def surely_finite(self, x: Array) -> bool:
-        """Whether the sum of all squares is finite: one pass, and the host need not wait for itself."""
-        if x.dtype.kind not in "fc" or x.dtype.itemsize == 2:  # noqa: PLR2004 - half: squares overflow
+    def surely_finite(self, x: Array, y: Array | None = None) -> bool:
+        """Whether the sum of all squares, or of the products with `y`, is finite: one pass over both.
+
+        A product with an infinity or NaN is one, also where the other factor is 0.
+        """
+        if x.dtype.char not in "fdFD":  # half precision: products overflow
             return False
-        return cmath.isfinite(np.vdot(x, x))
+        return cmath.isfinite(np.vdot(x, x if y is None else y))
 
     def wrap(self, x: Any) -> Array:
         """Return NumPy's scalar as a 0-d array."""
@@ -106,6 +118,10 @@ class NumpyBackend(Backend):
         """Let the BLAS use `n` threads; return how many it used, None if it cannot be told."""
         from tinyxp_numpy import _blas
 
+        if self.kernels is not None:
+            from tinyxp_numpy import _pool  # compiled itself
+
+            _pool.set_threads(n)
         return _blas.set_threads(n)
 
     def describe(self) -> dict[str, str]:
@@ -157,6 +173,21 @@ class NumpyBackend(Backend):
         out = _extras.segment_sum(np.moveaxis(values, axis, 0), indices, size)
         return np.moveaxis(out, 0, axis)
 
+    # ------------------------------------------------------------ tier 3
+    @cached_property
+    def kernels(self) -> Any:
+        """What computes fused operations: kernels where Numba is installed, else the defaults."""
+        try:
+            from tinyxp_numpy._fused import Kernels
+        except ModuleNotFoundError as e:
+            if (e.name or "").partition(".")[0] not in {"numba", "llvmlite"}:
+                raise
+            return None
+        except ImportError as e:  # as Numba says that it does not know this NumPy yet
+            warnings.warn(f"NumPy's compiled kernels are off: {e}", RuntimeWarning, stacklevel=2)
+            return None
+        return Kernels(self.xp)
+
     def threefry2x32(
         self, key0: int, key1: int, counter0: Array, counter1: Array, /
     ) -> tuple[Array, Array]:
@@ -179,3 +210,22 @@ def _special() -> Any:
     except ImportError:
         return None
     return special
+
+
+def _deferred(name: str) -> Any:
+    """Return the method `name` of tier three, which asks for the kernels when it is first called."""
+    default = getattr(Backend, name)
+
+    def method(self: NumpyBackend, *args: Any, **kwargs: Any) -> Any:
+        kernels = self.kernels
+        if kernels is None:
+            return default(self, *args, **kwargs)
+        return getattr(kernels, name)(*args, **kwargs)
+
+    method.__name__ = name
+    method.__doc__ = default.__doc__
+    return method
+
+
+for _name in (*_fused.NAMES, *_updates.NAMES, *_decode.NAMES):
+    setattr(NumpyBackend, _name, _deferred(_name))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["describe", "set_threads"]
+__all__ = ["describe", "function", "set_threads"]
 
 # The names under which OpenBLAS gets and sets its number of threads: NumPy's wheels prefix and suffix it.
 _SYMBOLS = (
@@ -31,11 +32,12 @@ def describe() -> dict[str, str]:
 
 def set_threads(n: int) -> int | None:
     """Let the BLAS use `n` threads; return how many it used, None if it cannot be told."""
-    before, tell = _function("get"), _function("set")
-    if before is None or tell is None:
+    ask, tell = _function("get"), _function("set")
+    if ask is None or tell is None:
         return None
-    count = int(before())
-    tell(ctypes.c_int(n))
+    count = int(ask())
+    if count != n:
+        tell(n)
     return count
 
 
@@ -47,14 +49,24 @@ def _threads() -> int | None:
     return int(wanted) if wanted and wanted.isdigit() else None
 
 
+@cache
 def _function(verb: str) -> Any:
     """Return OpenBLAS's function that gets or sets the number of threads, None if there is none."""
-    for path in _libraries():
-        library = ctypes.CDLL(str(path))  # the one that NumPy has loaded already
-        for symbol in _SYMBOLS:
-            if hasattr(library, symbol.format(verb)):
-                return getattr(library, symbol.format(verb))
+    return function(*(symbol.format(verb) for symbol in _SYMBOLS))
+
+
+def function(*symbols: str) -> Any:
+    """Return the first of these functions that NumPy's OpenBLAS has, None if it has none."""
+    for library in _loaded():
+        for symbol in symbols:
+            if hasattr(library, symbol):
+                return getattr(library, symbol)
     return None
+
+
+@cache
+def _loaded() -> list[ctypes.CDLL]:
+    return [ctypes.CDLL(str(path)) for path in _libraries()]  # those that NumPy has loaded already
 
 
 def _libraries() -> list[Path]:

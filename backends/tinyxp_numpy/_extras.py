@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyxp._extras import THREEFRY_PARITY, THREEFRY_ROTATIONS
 
-__all__ = ["segment_sum", "threefry2x32"]
+__all__ = ["checked", "segment_sum", "threefry2x32"]
 
 Array = Any
 
@@ -25,17 +25,20 @@ def segment_sum(values: Array, indices: Array, size: int) -> Array:
     ``np.add.at`` gives the same at 4 to 10 times the time for rows of a hundred elements; a product with a
     one-hot matrix is slower from 64 indices on.
     """
-    n = indices.shape[0]
-    if n == 0 or values.size == 0:
+    if indices.shape[0] == 0 or values.size == 0:
         return np.zeros((size, *values.shape[1:]), values.dtype)
-    low, high = int(indices.min()), int(indices.max())
-    if low < -size or high >= size:
-        raise IndexError(f"segment_sum expects indices in [{-size}, {size}); got {low} to {high}")
-    if low < 0:
-        indices = np.where(indices < 0, indices + size, indices)
+    indices = checked(indices, size)
     if values.ndim == 1 and values.dtype.kind == "f":  # summed in float64, in one pass
         return np.bincount(indices, values, size).astype(values.dtype)
     return _sorted_sum(values, indices, size)
+
+
+def checked(indices: Array, size: int) -> Array:
+    """Return `indices`, at least one, counted from the front; raise `IndexError` if one is out of range."""
+    low, high = int(indices.min()), int(indices.max())
+    if low < -size or high >= size:
+        raise IndexError(f"segment_sum expects indices in [{-size}, {size}); got {low} to {high}")
+    return np.where(indices < 0, indices + size, indices) if low < 0 else indices
 
 
 def _sorted_sum(values: Array, indices: Array, size: int) -> Array:

@@ -1,0 +1,1 @@
+"""Kernels compiled by Numba: loops over rows, without the interpreter's lock."""
