@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 from math import inf, nan
 from types import SimpleNamespace
@@ -127,7 +128,12 @@ def one_infinite(z):
 def test_faults_that_were_found_are_mended(name, wrong, value):
     assert np.any(wrong(GRID))
     numpys = {"acosh": "arccosh"}.get(name, name)
-    same(repaired(name, planted(numpys, wrong, value))(GRID), getattr(np, numpys)(GRID))
+    right = getattr(np, numpys)(GRID)
+    if (
+        name == "acosh"
+    ):  # of a zero and NaN i, where older releases of NumPy deviate from the standard too
+        right[wrong(GRID)] = complex(nan, math.pi / 2)
+    same(repaired(name, planted(numpys, wrong, value))(GRID), right)
 
 
 def test_acos_has_the_other_sign_in_the_imaginary_part():

@@ -141,6 +141,11 @@ FUSED = {
     ),
     "gelu": (lambda xp, x: ops.fused.gelu(x, approximate="tanh"), [normal(3, 4)]),
     "silu": (lambda xp, x: ops.fused.silu(x), [normal(3, 4)]),
+    "swiglu": (lambda xp, *a: ops.fused.swiglu(*a), [normal(3, 4), normal(3, 4, seed=1)]),
+    "rotary": (
+        lambda xp, *a: ops.fused.rotary(*a),
+        [normal(2, 3, 4), normal(3, 2), normal(3, 2, seed=1)],
+    ),
     "softmax": (lambda xp, x: ops.fused.softmax(x, axis=-1), [normal(3, 4)]),
     "log_softmax": (lambda xp, x: ops.fused.log_softmax(x, axis=0), [normal(3, 4)]),
     "layer_norm": (

@@ -21,6 +21,7 @@ from tinyxp.autograd import is_grad_enabled as is_grad_enabled
 from tinyxp.autograd import no_grad as no_grad
 from tinyxp.autograd import set_detect_anomaly as set_detect_anomaly
 from tinyxp.autograd import set_grad_enabled as set_grad_enabled
+from tinyxp.autograd import use_fused as use_fused
 from tinyxp.backend import Backend as Backend
 from tinyxp.backend import Device as Device
 from tinyxp.backend import available_backends as available_backends

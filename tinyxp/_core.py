@@ -15,6 +15,7 @@ has changed.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from contextlib import contextmanager
@@ -34,11 +35,25 @@ TENSORS: set[type] = (
 )  # Tensor and its subclasses: one look-up decides whether a value is a Tensor
 
 
+WATCHED: list[bool] = []  # not empty once any thread has watched: only then `MODE.watch` is read
+
+
 class _Mode(threading.local):
     """What the current thread does with operations on Tensors that require grad."""
 
     grad = True
-    watch: Callable[[Node], None] | None = None  # told of every node that is recorded
+    fused = os.environ.get("TINYXP_FUSED", "1") != "0"  # whether a backend's own kernels are used
+    _watch: Callable[[Node], None] | None = None
+
+    @property
+    def watch(self) -> Callable[[Node], None] | None:
+        """Is told of every node that is recorded."""
+        return self._watch
+
+    @watch.setter
+    def watch(self, seen: Callable[[Node], None] | None) -> None:
+        self._watch = seen
+        WATCHED[:] = [True]
 
 
 MODE = _Mode()
@@ -102,6 +117,7 @@ class Leaf:
 
     __slots__ = ("aval", "device", "extra", "grad")
     nout = 1
+    seq = 0
     parents: tuple[Any, ...] = ()
 
     def __init__(self, aval: Aval, device: Device) -> None:
@@ -131,6 +147,8 @@ class Node:
         Shape and dtype of the output, of all outputs where there are several.
     checks : tuple
         Pairs (parameter, version) of the parameters whose arrays are saved.
+    seq : int
+        Grows with every node that is recorded: a node's is higher than those of its parents.
     """
 
     __slots__ = (
@@ -147,6 +165,7 @@ class Node:
         "op",
         "out",
         "parents",
+        "seq",
     )  # fmt: skip
 
     op: Any  # the Op, which stands above this module
@@ -161,6 +180,7 @@ class Node:
     checks: tuple[tuple[Tensor, int], ...]
     device: Device
     extra: dict[Any, Any] | None
+    seq: int
 
     @property
     def name(self) -> str:
@@ -186,9 +206,11 @@ class Alias:
         ``step(parent, *args)`` makes the view.
     recorded : bool or Leaf
         Whether gradients flow from the view to the root; the Leaf of a view that is one itself.
+    layout : tuple or None
+        Where its elements lie in the root, once `tinyxp.ops._layout` was asked.
     """
 
-    __slots__ = ("args", "parent", "recorded", "root", "step", "version")
+    __slots__ = ("args", "layout", "parent", "recorded", "root", "step", "version")
 
     root: Tensor
     version: int
@@ -196,6 +218,7 @@ class Alias:
     step: Callable[..., Tensor]
     args: tuple[Any, ...]
     recorded: bool | Leaf
+    layout: Any
 
     def steps(self) -> list[Alias]:
         """Return this alias and those it stands on, the one next to the root first."""

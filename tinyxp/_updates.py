@@ -15,7 +15,15 @@ __all__ = ["NAMES", "Defaults", "orthogonalized"]
 
 Array = Any  # an array of the backend's library
 
-NAMES = ("adamw_step", "lion_step", "muon_step", "sgd_step")
+NAMES = (
+    "adamw_step",
+    "adamw_steps",
+    "lion_step",
+    "muon_step",
+    "scale_all",
+    "sgd_step",
+    "sum_of_squares",
+)
 
 
 class Defaults:
@@ -129,6 +137,45 @@ class Defaults:
         d = mean / d
         d *= lr * root / (1.0 - beta1**step)
         p -= d
+
+    def adamw_steps(
+        self,
+        ps: list[Array],
+        gs: list[Array],
+        means: list[Array],
+        squares: list[Array],
+        largests: list[Array] | None,
+        *,
+        memo: dict[str, Any],  # noqa: ARG002 - for backends that prepare something
+        **options: Any,
+    ) -> None:
+        """Go one `adamw_step` with many parameters.
+
+        Parameters
+        ----------
+        ps, gs, means, squares : lists of arrays, of one length
+        largests : list of arrays or None
+            See `adamw_step`.
+        memo : dict
+            Empty at first and then given again with the same parameters, for the backend to keep what it
+            need not find out in every step.
+        **options
+            Those of `adamw_step`.
+        """
+        many = [None] * len(ps) if largests is None else largests
+        for p, g, mean, square, largest in zip(ps, gs, means, squares, many, strict=True):
+            self.adamw_step(p, g, mean, square, largest, **options)
+
+    def sum_of_squares(self, arrays: list[Array], dtype: Any, /) -> Array:
+        """Return the sum of the squares of all elements of real `arrays`, at least one, as a 0-d array."""
+        xp = self.xp
+        flat = (xp.astype(xp.reshape(x, (-1,)), dtype, copy=False) for x in arrays)
+        return xp.sum(xp.stack([xp.vecdot(x, x) for x in flat]))
+
+    def scale_all(self, arrays: list[Array], factor: Array, /) -> None:
+        """Multiply all `arrays` by the 0-d array `factor`, in place."""
+        for x in arrays:
+            x *= self.xp.astype(factor, x.dtype, copy=False)  # noqa: PLW2901 - in place
 
     def lion_step(
         self,

@@ -15,7 +15,17 @@ from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinyxp import _extras, _fused, _special, _standard, _updates, _windows, dtypes, repairs
+from tinyxp import (
+    _decode,
+    _extras,
+    _fused,
+    _special,
+    _standard,
+    _updates,
+    _windows,
+    dtypes,
+    repairs,
+)
 from tinyxp.errors import DeviceUnavailableError, UnknownBackendError
 
 if TYPE_CHECKING:
@@ -39,6 +49,7 @@ __all__ = [
 
 Array = Any  # an array of the backend's library
 GROUP = "tinyxp.backends"
+PLAIN = "plain_"  # in front of a name of tier three in the extended namespace: its default, never overridden
 
 
 class Device:
@@ -117,13 +128,39 @@ class Namespace(SimpleNamespace):
             setattr(self, extension, SimpleNamespace(**found))
         for name in backend.repairs:
             repairs.apply(name, self)
-        for name in (*_extras.NAMES, *_windows.NAMES, *_fused.NAMES, *_updates.NAMES):
+        for name in (
+            *_extras.NAMES,
+            *_windows.NAMES,
+            *_fused.NAMES,
+            *_updates.NAMES,
+            *_decode.NAMES,
+        ):
             setattr(self, name, getattr(backend, name))
+        plain = _Plain(self, backend)
+        for name in (*_fused.NAMES, *_updates.NAMES, *_decode.NAMES):
+            setattr(self, PLAIN + name, getattr(plain, name))
         self.special = _special.Special(backend)
 
 
+class _Plain(_fused.Defaults, _updates.Defaults, _decode.Defaults):
+    """Tier three without the overrides of any backend: what runs where fused kernels are switched off."""
+
+    def __init__(self, xp: Namespace, backend: Backend) -> None:
+        self.xp, self._backend = xp, backend  # type: ignore[misc]
+
+    @property
+    def host_visible(self) -> bool:  # type: ignore[override]
+        """That of the backend."""
+        return self._backend.host_visible
+
+
 class Backend(
-    _extras.Defaults, _windows.Defaults, _special.Defaults, _fused.Defaults, _updates.Defaults
+    _extras.Defaults,
+    _windows.Defaults,
+    _special.Defaults,
+    _fused.Defaults,
+    _updates.Defaults,
+    _decode.Defaults,
 ):
     """An array library under tinyxp: subclass it, fill in the first tier, override what is done better.
 
@@ -238,8 +275,11 @@ class Backend(
         """Return a context in which infinite and NaN results raise no warning."""
         return nullcontext()
 
-    def surely_finite(self, x: Array) -> bool:  # noqa: ARG002
-        """Whether `x` is known, without waiting for a device, to hold neither infinities nor NaN."""
+    def surely_finite(self, x: Array, y: Array | None = None) -> bool:  # noqa: ARG002
+        """Whether `x` is known, without waiting for a device, to hold neither infinities nor NaN.
+
+        And `y` neither, if it is given; it has the shape and dtype of `x`.
+        """
         return False
 
     def synchronize(self, local: str | None = None) -> None:

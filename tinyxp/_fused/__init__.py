@@ -13,12 +13,14 @@ to the composite, value and gradient, by the conformance suite.
 
 from __future__ import annotations
 
-from ._activations import GELU_FORMS, ActivationOperations, gelu, log_softmax, silu, softmax
+from ._activations import GELU_FORMS, ActivationOperations, gelu, log_softmax, silu, softmax, swiglu
 from ._attention import AttentionOperations, attention
+from ._blocks import BlockOperations, mlp, self_attention, transformer_block
 from ._dropout import DropoutOperations, dropout
 from ._linear import embedding, linear
 from ._loss import LossOperations, cross_entropy
 from ._norm import NormOperations, layer_norm, rms_norm
+from ._rotary import RotaryOperations, rotary
 
 __all__ = [
     "GELU_FORMS",
@@ -34,9 +36,14 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_softmax",
+    "mlp",
     "rms_norm",
+    "rotary",
+    "self_attention",
     "silu",
     "softmax",
+    "swiglu",
+    "transformer_block",
 ]
 
 OPERATIONS: tuple[str, ...] = (
@@ -51,6 +58,11 @@ OPERATIONS: tuple[str, ...] = (
     "cross_entropy",
     "attention",
     "dropout",
+    "mlp",
+    "rotary",
+    "self_attention",
+    "swiglu",
+    "transformer_block",
 )
 NAMES: tuple[str, ...] = (*OPERATIONS, *(f"{name}_vjp" for name in OPERATIONS))
 # The operations whose vjp reads `out`; for the others it need not be kept.
@@ -58,10 +70,12 @@ READS_OUT: frozenset[str] = frozenset({"softmax", "log_softmax", "attention"})
 
 
 class Defaults(
+    BlockOperations,
     LossOperations,
     ActivationOperations,
     NormOperations,
     AttentionOperations,
     DropoutOperations,
+    RotaryOperations,
 ):
     """Every fused operation in terms of the standard: the base of all backends."""

@@ -10,7 +10,7 @@ from ._base import Array, Operations
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["GELU_FORMS", "ActivationOperations", "gelu", "log_softmax", "silu", "softmax"]
+__all__ = ["GELU_FORMS", "ActivationOperations", "gelu", "log_softmax", "silu", "softmax", "swiglu"]
 
 # Hendrycks and Gimpel, "Gaussian Error Linear Units", arXiv:1606.08415, section 2
 SCALE = math.sqrt(2 / math.pi)
@@ -65,6 +65,11 @@ def gelu(xp: Any, x: Array, *, approximate: str) -> Array:
 def silu(xp: Any, x: Array) -> Array:
     """Compute ``x * sigmoid(x)`` (the "swish" of arXiv:1710.05941 with beta 1)."""
     return x * _sigmoid(xp, x)
+
+
+def swiglu(xp: Any, x: Array, y: Array) -> Array:
+    """Compute ``silu(x) * y``, for `x` and `y` of one shape (N. Shazeer, arXiv:2002.05202, equation 5)."""
+    return silu(xp, x) * y
 
 
 def softmax(xp: Any, x: Array, *, axis: int) -> Array:
@@ -174,6 +179,33 @@ class ActivationOperations(Operations):
     ) -> tuple[Array | None, ...]:
         """Return the cotangent of `x`."""
         return self.gelu_vjp(g, out, aux, x, needs=needs, approximate="silu")
+
+    def swiglu(self, x: Array, y: Array) -> tuple[Array, tuple[Array, ...]]:
+        """Return ``(x * sigmoid(x) * y, (sigmoid(x),))``."""
+        gate = _stable_sigmoid(self.xp, x)
+        return x * gate * y, (gate,)
+
+    def swiglu_vjp(
+        self,
+        g: Array,
+        out: Array,  # noqa: ARG002 - not read
+        aux: tuple[Array, ...],
+        x: Array,
+        y: Array,
+        *,
+        needs: Sequence[bool],
+    ) -> tuple[Array | None, ...]:
+        """Return the cotangents of `x` and `y`."""
+        gx = gy = None
+        if needs[0]:
+            gx = _SLOPE["silu"](self.xp, x, aux[0])
+            gx += aux[0]
+            gx *= g
+            gx *= y
+        if needs[1]:
+            gy = g * x
+            gy *= aux[0]
+        return gx, gy
 
     def softmax(self, x: Array, *, axis: int) -> tuple[Array, tuple[Array, ...]]:
         """Return ``(softmax of x along axis, ())``."""

@@ -11,6 +11,7 @@ from tinyxp.autograd._modes import is_grad_enabled as is_grad_enabled
 from tinyxp.autograd._modes import no_grad as no_grad
 from tinyxp.autograd._modes import set_detect_anomaly as set_detect_anomaly
 from tinyxp.autograd._modes import set_grad_enabled as set_grad_enabled
+from tinyxp.autograd._modes import use_fused as use_fused
 from tinyxp.autograd._reverse import grad as grad
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "no_grad",
     "set_detect_anomaly",
     "set_grad_enabled",
+    "use_fused",
 ]

@@ -92,6 +92,45 @@ class enable_grad(set_grad_enabled):  # noqa: N801 - used like a function
         super().__init__(True)  # noqa: FBT003
 
 
+class use_fused(ContextDecorator):  # noqa: N801 - used like a function
+    """Use the backend's own kernels for fused operations, or do not, in a ``with`` block or a function.
+
+    Without them every fused operation is computed with the library's functions, its default. The environment
+    variable ``TINYXP_FUSED=0`` switches them off from the start. A graph is differentiated as it was recorded.
+
+    Parameters
+    ----------
+    enabled : bool
+
+    Examples
+    --------
+    >>> import tinyxp as xp
+    >>> with use_fused(False):
+    ...     xp.nn.functional.gelu(xp.asarray([0.0])).tolist()
+    [0.0]
+    """
+
+    def __init__(self, enabled: bool) -> None:  # noqa: FBT001 - the mode is the argument
+        self.enabled = enabled
+        self._before: list[bool] = []
+
+    def _recreate_cm(self) -> use_fused:
+        """Return the context for one call of a decorated function, which several threads may call at once."""
+        return use_fused(self.enabled)
+
+    def __enter__(self) -> None:
+        self._before.append(MODE.fused)
+        MODE.fused = self.enabled
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        MODE.fused = self._before.pop()
+
+
 def is_grad_enabled() -> bool:
     """Whether the current thread records operations.
 

@@ -10,7 +10,9 @@ from tinyxp.nn import functional
 from tinyxp.nn._dropout import Dropout
 from tinyxp.nn._linear import Linear
 from tinyxp.nn._masks import as_mask
-from tinyxp.nn._module import Module
+from tinyxp.nn._module import Module, is_plain
+from tinyxp.nn._promotion import promoted
+from tinyxp.ops import fused
 
 if TYPE_CHECKING:
     from tinyxp._core import Tensor
@@ -151,6 +153,18 @@ class MultiHeadAttention(Module):
             )
             return tinyxp.squeeze(out, axis=0)
         self._check(x)
+        if mask is None and cache is None:
+            parts = self.projections
+            if (
+                all(is_plain(p, Linear) for p in parts)
+                and len({(p.weight.shape, p.bias is None) for p in parts[:3]}) == 1
+            ):
+                parameters = (t for p in parts for t in (p.weight, p.bias))
+                arrays = promoted("MultiHeadAttention", x, *parameters)
+                y: Tensor = fused.self_attention(
+                    *arrays, num_heads=self.num_heads, is_causal=is_causal
+                )
+                return self.dropout(y)  # type: ignore[no-any-return]
         q, k, v = (self._split(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
         if cache is not None:
             k, v = cache.extend(k, v)
@@ -158,8 +172,12 @@ class MultiHeadAttention(Module):
             mask = self._expand(as_mask(mask, q), x.shape[0])
         out = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
         merged = tinyxp.reshape(tinyxp.permute_dims(out, (0, 2, 1, 3)), tuple(x.shape))
-        y: Tensor = self.dropout(self.out_proj(merged))
-        return y
+        return self.dropout(self.out_proj(merged))  # type: ignore[no-any-return]
+
+    @property
+    def projections(self) -> tuple[Linear, Linear, Linear, Linear]:
+        """The four Linear modules, in the order of their parameters."""
+        return self.q_proj, self.k_proj, self.v_proj, self.out_proj
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 3 or x.shape[2] != self.embed_dim:  # noqa: PLR2004 - batch, time, channels

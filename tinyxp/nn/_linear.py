@@ -68,6 +68,10 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Map `x` of shape (…, in_features) to (…, out_features)."""
+        return functional.linear(self.check(x), self.weight, self.bias)
+
+    def check(self, x: Any) -> Tensor:
+        """Return `x` as a Tensor; raise `ShapeError` unless its last axis is `in_features` long."""
         if type(x) not in TENSORS:
             x = as_tensor(x, self.weight.device)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
@@ -75,7 +79,7 @@ class Linear(Module):
                 f"Linear expects the last axis to be in_features={self.in_features}; got x of shape "
                 f"{tuple(x.shape)}"
             )
-        return functional.linear(x, self.weight, self.bias)
+        return x  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Return the sizes."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from tinyxp.nn._activation import GELU
 from tinyxp.nn._dropout import Dropout
 from tinyxp.nn._linear import Linear
-from tinyxp.nn._module import Module
+from tinyxp.nn._module import Module, is_plain
+from tinyxp.nn._promotion import promoted
+from tinyxp.ops import fused
 
 if TYPE_CHECKING:
     from tinyxp._core import Tensor
@@ -68,5 +70,11 @@ class MLP(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` of shape (…, embed_dim) to the same shape."""
-        y: Tensor = self.dropout(self.linear2(self.gelu(self.linear1(x))))
-        return y
+        first, second = self.linear1, self.linear2
+        if is_plain(first, Linear) and is_plain(second, Linear) and is_plain(self.gelu, GELU):
+            x = first.check(x)
+            arrays = promoted("MLP", x, first.weight, first.bias, second.weight, second.bias)
+            y: Tensor = fused.mlp(*arrays, approximate=self.gelu.approximate)
+        else:
+            y = second(self.gelu(first(x)))
+        return self.dropout(y)  # type: ignore[no-any-return]

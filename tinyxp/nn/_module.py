@@ -376,3 +376,8 @@ def functional_call(
     """
     with replaced(module, parameters):
         return module(*args, **kwargs)
+
+
+def is_plain(module: Module, kind: type[Module]) -> bool:
+    """Whether `module` is a `kind` and no subclass, with its forward unchanged: what may be computed in one go."""
+    return type(module) is kind and "forward" not in vars(module)

@@ -218,6 +218,10 @@ def layer_norm(
     Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450.
     """
     _check_tail("layer_norm", x, gamma)
+    if beta is not None and tuple(beta.shape) != tuple(gamma.shape):
+        raise ShapeError(
+            f"layer_norm expects beta of the shape of gamma, {tuple(gamma.shape)}; got {tuple(beta.shape)}"
+        )
     return fused.layer_norm(*promoted("layer_norm", x, gamma, beta), eps=eps)
 
 

@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import _fused, dtypes
 from tinyxp._core import MODE, TENSORS, Alias, Node, Tensor, detached, fresh, new_alias, wrap
-from tinyxp.autograd._record import TABLE, record, record1, record2, record_view
+from tinyxp.autograd._record import (
+    NOTHING,
+    TABLE,
+    Op,
+    record,
+    record1,
+    record2,
+    record_number,
+    record_view,
+)
 from tinyxp.autograd._record import op as table_line
+from tinyxp.backend import PLAIN
 from tinyxp.errors import (
     MIXED_DEVICES,
     DeviceMismatchError,
+    DomainError,
     DTypeError,
     ShapeError,
     TinyxpError,
@@ -28,7 +39,7 @@ if TYPE_CHECKING:
     from tinyxp.dtypes import DType
 
 _new = Tensor.__new__
-NOTHING: dict[str, Any] = {}
+_REAL = frozenset({int, float})
 
 
 # ---------------------------------------------------------------- messages
@@ -53,6 +64,11 @@ def explain(
         return error
     args = list(args)
     text = f"{name}: {error}; got {', '.join(map(describe, args))}"
+    if name == "pow" and "negative integer powers" in str(error):  # NumPy's words and PyTorch's
+        return DomainError(
+            f"pow of integers expects exponents >= 0; got {', '.join(map(describe, args))}: "
+            "make the base floating, x.to('float64') ** -1"
+        )
     if of_shapes and type(error) in (ValueError, RuntimeError):
         return ShapeError(text)
     if not isinstance(error, (LookupError, MemoryError)) and _do_not_broadcast(args):
@@ -181,7 +197,7 @@ def _mixed(name: str, x1: Any, x2: Any) -> tuple[Any, Any, Any, Any, Device]:
         x1, x2 = as_tensor(x1), as_tensor(x2)
     elif type(x2 if t1 else x1) in dtypes.KIND_OF_SCALAR:
         tensor, number = (x1, x2) if t1 else (x2, x1)
-        tensor, raw, number = _with_scalar(fresh(tensor), number)
+        tensor, raw, number = _with_scalar(tensor, number)
         device = tensor._device
         return (
             (tensor, number, raw, number, device) if t1 else (number, tensor, number, raw, device)
@@ -198,11 +214,15 @@ def _mixed(name: str, x1: Any, x2: Any) -> tuple[Any, Any, Any, Any, Device]:
 
 def _with_scalar(t: Tensor, number: Any) -> tuple[Tensor, Any, Any]:
     """Let the dtype of `t` rule over a Python number, unless the number is of a higher kind."""
-    raw, device = t._raw, t._device
+    if t._alias is not None:
+        fresh(t)
+    raw = t._raw
     d = dtypes.of(raw.dtype)
+    if d.kind == "f" and type(number) in _REAL:
+        return t, raw, number
     kind = dtypes.KIND_OF_SCALAR[type(number)]
     if dtypes.RANK[kind] > dtypes.RANK[d.kind]:
-        raw = cast(raw, dtypes.promote(d, _scalar_dtype(kind, d)), device)
+        raw = cast(raw, dtypes.promote(d, _scalar_dtype(kind, d)), t._device)
     elif kind == "b" != d.kind:
         number = int(number)
     elif kind != d.kind and d.kind == "c":
@@ -254,28 +274,51 @@ def unary(name: str) -> Callable[[Any], Tensor]:
     return function
 
 
+def _mixing(name: str, line: Op) -> Callable[..., Tensor]:
+    """Make what `binary` calls where an operand is a number, or another library's array."""
+
+    def mixed(function: Callable[[Any, Any], Tensor], x1: Any, x2: Any) -> Tensor:
+        if type(x2) in _REAL and type(x1) in TENSORS:
+            t, a, b = _with_scalar(x1, x2)
+        elif type(x1) in _REAL and type(x2) in TENSORS:
+            t, b, a = _with_scalar(x2, x1)
+        else:
+            x1, x2, a, b, _ = _mixed(name, x1, x2)
+            if type(x1) in TENSORS and type(x2) in TENSORS:
+                return function(x1, x2)
+            t = x1 if type(x1) in TENSORS else x2
+        try:
+            r = t._device.fns[name](a, b)
+        except Exception as e:  # noqa: BLE001 - every error is given its context
+            raise explain(name, (x1, x2), e) from None
+        if type(r) is not t._device.array_type:
+            r = t._device.wrap(r)
+        out = wrap(r, t._device)
+        if t._node is not None and MODE.grad and line.rules:
+            record_number(line, out, x1, x2, a if t is x1 else b)
+        return out
+
+    return mixed
+
+
 def binary(name: str) -> Callable[[Any, Any], Tensor]:
     """Make the elementwise function `name` of two arguments."""
     line = table_line(name)
+    mixed = _mixing(name, line)
 
     def function(x1: Any, x2: Any, /) -> Tensor:
-        if type(x1) in TENSORS and type(x2) in TENSORS:
-            device = x1._device
-            if device is not x2._device:
-                raise mismatch(name, (x1, x2))
-            if x1._alias is not None:
-                fresh(x1)
-            if x2._alias is not None:
-                fresh(x2)
-            a, b = x1._raw, x2._raw
-            if a.dtype is not b.dtype and a.dtype != b.dtype:
-                a, b = _promote_pair(a, b, device)
-            tracked = x1._node is not None or x2._node is not None
-        else:
-            x1, x2, a, b, device = _mixed(name, x1, x2)
-            tracked = (type(x1) in TENSORS and x1._node is not None) or (
-                type(x2) in TENSORS and x2._node is not None
-            )
+        if type(x2) not in TENSORS or type(x1) not in TENSORS:
+            return mixed(function, x1, x2)
+        device = x1._device
+        if device is not x2._device:
+            raise mismatch(name, (x1, x2))
+        if x1._alias is not None:
+            fresh(x1)
+        if x2._alias is not None:
+            fresh(x2)
+        a, b = x1._raw, x2._raw
+        if a.dtype is not b.dtype and a.dtype != b.dtype:
+            a, b = _promote_pair(a, b, device)
         try:
             r = device.fns[name](a, b)
         except Exception as e:  # noqa: BLE001 - every error is given its context
@@ -290,7 +333,7 @@ def binary(name: str) -> Callable[[Any, Any], Tensor]:
         out._alias = None
         out._version = 0
         out._shared = False
-        if tracked and MODE.grad and line.rules:
+        if (x1._node is not None or x2._node is not None) and MODE.grad and line.rules:
             record2(line, out, x1, x2, a, b)
         return out
 
@@ -420,13 +463,14 @@ def view(
         ``step(x, *args)`` makes it of a Tensor; remembered to make it again.
     """
     alias = x._alias
-    root: Tensor = x
-    parent = None
-    if alias is not None:
-        fresh(x)
-        if type(alias) is Alias:
-            root, parent = alias.root, alias
     device = x._device
+    made = new_alias(Alias)
+    made.recorded = True
+    if alias is None:
+        root, made.parent = x, None
+    else:
+        fresh(x)
+        root, made.parent = (alias.root, alias) if type(alias) is Alias else (x, None)
     try:
         r = forward(x._raw, *args)
     except Exception as e:  # noqa: BLE001 - every error is given its context
@@ -440,8 +484,6 @@ def view(
     out._index = 0
     out._version = 0
     out._shared = False
-    made = new_alias(Alias)
-    made.recorded = True
     if x._node is not None and MODE.grad:
         record_view(TABLE[name], out, x, args)
     elif x._node is not None or root._node is not None:
@@ -450,7 +492,6 @@ def view(
             root = detached(root)  # an unrecorded view must not keep the graph alive
     made.root = root
     made.version = root._version
-    made.parent = parent
     made.step = step
     made.args = args
     out._alias = made
@@ -466,8 +507,10 @@ def composite(name: str) -> Callable[..., Tensor]:
     return lambda *args, **kwargs: definition(ops, *args, **kwargs)
 
 
-def _joint(name: str) -> Callable[[Node, Any, tuple[bool, ...]], Sequence[Any]]:
-    vjp = f"{name}_vjp"
+def _line(name: str, entry: str) -> Op:
+    """Return a line for the operation `name`, whose vjp stands in the extended namespace as `entry`_vjp."""
+    line = table_line(name) if entry == name else Op(name)
+    vjp = f"{entry}_vjp"
 
     def joint(node: Node, g: Any, needs: tuple[bool, ...]) -> Sequence[Any]:
         found: Sequence[Any] = node.device.fns[vjp](
@@ -475,21 +518,23 @@ def _joint(name: str) -> Callable[[Node, Any, tuple[bool, ...]], Sequence[Any]]:
         )
         return found
 
-    return joint
+    line.joint = joint
+    line.reads_out = name in _fused.READS_OUT
+    return line
 
 
 def fused(name: str) -> Callable[..., Tensor]:
     """Make the operation `name` of the backend's third tier a function on Tensors."""
-    line = table_line(name)
-    line.joint = _joint(name)
-    line.reads_out = name in _fused.READS_OUT
+    plain_name = PLAIN + name
+    fast, plain = _line(name, name), _line(name, plain_name)
 
     def function(*args: Any, **kwargs: Any) -> Tensor:
         tensors = [fresh(a) for a in args if type(a) in TENSORS]
         device = device_of(name, tensors)
         raws = [a._raw if type(a) in TENSORS else a for a in args]
+        line, entry = (fast, name) if MODE.fused else (plain, plain_name)
         try:
-            r, aux = device.fns[name](*raws, **kwargs)
+            r, aux = device.fns[entry](*raws, **kwargs)
         except Exception as e:  # noqa: BLE001 - every error is given its context
             raise explain(name, args, e) from None
         if type(r) is not device.array_type:

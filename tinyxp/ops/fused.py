@@ -16,9 +16,14 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_softmax",
+    "mlp",
     "rms_norm",
+    "rotary",
+    "self_attention",
     "silu",
     "softmax",
+    "swiglu",
+    "transformer_block",
 ]
 
 attention = fused("attention")
@@ -29,6 +34,11 @@ gelu = fused("gelu")
 layer_norm = fused("layer_norm")
 linear = fused("linear")
 log_softmax = fused("log_softmax")
+mlp = fused("mlp")
 rms_norm = fused("rms_norm")
+rotary = fused("rotary")
+self_attention = fused("self_attention")
 silu = fused("silu")
 softmax = fused("softmax")
+swiglu = fused("swiglu")
+transformer_block = fused("transformer_block")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ._optimizer import Optimizer, check_betas, check_not_negative
+from tinyxp import _core
+
+from ._optimizer import Optimizer, check_betas, check_not_negative, tier3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tinyxp._core import Tensor
 
 __all__ = ["Adam", "AdamW"]
 
@@ -73,6 +77,7 @@ class Adam(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
+        self._memos: dict[Any, dict[str, Any]] = {}  # what the backend keeps between steps
         super().__init__(params, defaults)
 
     def check(self, group: dict[str, Any], /) -> None:
@@ -96,13 +101,49 @@ class Adam(Optimizer):
             state["exp_avg_sq"],
             state["max_exp_avg_sq"] if group["amsgrad"] else None,
             step=state["step"],
-            lr=group["lr"],
-            betas=tuple(group["betas"]),
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            decoupled=self.decoupled,
-            maximize=group["maximize"],
+            **self._options(group),
         )
+
+    def _options(self, group: dict[str, Any]) -> dict[str, Any]:
+        names = ("lr", "eps", "weight_decay", "maximize")
+        options = {name: group[name] for name in names}
+        return {**options, "betas": tuple(group["betas"]), "decoupled": self.decoupled}
+
+    def update_group(self, params: list[Tensor], group: dict[str, Any], /) -> None:
+        """Update all `params` of `group` that have made as many steps, in one call of the backend."""
+        if type(self).update is not Adam.update:  # a subclass has a step of its own
+            super().update_group(params, group)
+            return
+        batches: dict[Any, list[Tensor]] = {}
+        for p in params:
+            state = self.state.setdefault(p, {})
+            if "exp_avg" not in state or (group["amsgrad"] and "max_exp_avg_sq" not in state):
+                self._begin(p, state, group)
+            state["step"] = step = int(state.get("step", 0)) + 1
+            batches.setdefault((p.device, step), []).append(p)
+        for (device, step), batch in batches.items():
+            slots = [
+                [self._raw(self.state[p][name], p) for p in batch] for name in self.slots(group)
+            ]
+            tier3(device, "adamw_steps")(
+                [p.data for p in batch],
+                [self._raw(p.grad, p) for p in batch],  # type: ignore[arg-type]
+                *(slots if group["amsgrad"] else (*slots, None)),
+                memo=self._memos.setdefault((batch[0], len(batch)), {}),
+                step=step,
+                **self._options(group),
+            )
+            for p in batch:
+                _core.written(p)
+
+    def _begin(self, p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Put the arrays into `state` that a first step needs."""
+        device = p.device
+        raw: dict[str, Any] = {k: v for k, v in state.items() if k in self.slots(group)}
+        self.fill(raw, group, p.data, device.xp)
+        for name, value in raw.items():
+            if name not in state:
+                state[name] = _core.wrap(value, device)
 
 
 class AdamW(Adam):

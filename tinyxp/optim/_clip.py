@@ -9,6 +9,8 @@ from tinyxp import _core, dtypes
 from tinyxp.backend import get_default_device
 from tinyxp.errors import DeviceMismatchError
 
+from ._optimizer import tier3
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -76,22 +78,23 @@ def clip_grad_norm_(
             "tinyxp.set_detect_anomaly(True), or pass error_if_nonfinite=False"
         )
     if grads:
-        factor = norm.device.xp.clip(max_norm / (norm.data + 1e-6), max=1.0)
-        for g in grads:
-            _scale(g, factor)
+        device = norm.device
+        _scale(grads, device.xp.clip(max_norm / (norm.data + 1e-6), max=1.0), device)
     return norm
 
 
-def _scale(g: Tensor, factor: Array) -> None:
-    device, raw = g.device, g.data
-    factor = device.xp.astype(factor, raw.dtype)
-    held = g._shared or _core.root_of(g) is not g  # saved by a graph, or a view of another array
-    if held:
-        with _core.grad_mode(False):  # noqa: FBT003
-            g *= _wrapped(factor, device)
-        return
-    raw *= factor
-    _core.written(g)
+def _scale(grads: list[Tensor], factor: Array, device: Device) -> None:
+    """Multiply `grads`, all on `device`, by one number, in place."""
+    free = []
+    for g in grads:
+        if g._shared or _core.root_of(g) is not g:  # saved by a graph, or a view of another array
+            with _core.grad_mode(False):  # noqa: FBT003
+                g *= _wrapped(device.xp.astype(factor, g.data.dtype), device)  # noqa: PLW2901 - in place
+        else:
+            free.append(g)
+    tier3(device, "scale_all")([g.data for g in free], factor)
+    for g in free:
+        _core.written(g)
 
 
 def grad_norm(params: Iterable[Tensor] | Tensor, norm_type: float = 2.0) -> Tensor:
@@ -165,6 +168,8 @@ def _norm(grads: list[Tensor], norm_type: float) -> Tensor:
     xp = d.xp
     wide = any(dtypes.of(g.dtype).name in ("float64", "complex128") for g in grads)
     dtype = xp.float64 if wide else xp.float32
+    if norm_type == 2.0 and all(dtypes.of(g.dtype).kind == "f" for g in grads):  # noqa: PLR2004
+        return _wrapped(tier3(d, "sum_of_squares")([g.data for g in grads], dtype) ** 0.5, d)
     parts = [_part(xp, g.data, dtype, norm_type) for g in grads if g.size]
     parts = parts or [xp.zeros((), dtype=dtype, device=d.native)]
     if norm_type == math.inf:

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tinyxp import _core, dtypes
+from tinyxp.backend import PLAIN
 from tinyxp.errors import (
     CheckpointError,
     DeviceMismatchError,
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from tinyxp._core import Tensor
+    from tinyxp.backend import Device
 
-__all__ = ["Optimizer", "check_betas", "check_not_negative"]
+__all__ = ["Optimizer", "check_betas", "check_not_negative", "tier3"]
 
 Group = dict[str, Any]
 State = dict[str, Any]
@@ -160,10 +162,13 @@ class Optimizer:
             with _core.grad_mode(True):  # noqa: FBT003
                 loss = closure()
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
+            self.update_group([p for p in group["params"] if p.grad is not None], group)
         return loss
+
+    def update_group(self, params: list[Tensor], group: Group, /) -> None:
+        """Update `params` of `group`, all of which have a gradient, one after the other."""
+        for p in params:
+            self._update(p, p.grad, group)  # type: ignore[arg-type]
 
     def _update(self, p: Tensor, grad: Tensor, group: Group) -> None:
         device, state = p.device, self.state.setdefault(p, {})
@@ -281,6 +286,11 @@ class Optimizer:
                 f"is it of another optimizer than {type(self).__name__}?"
             )
         return {k: _copied(v, p, f"{k} of parameter {i}") for k, v in stored.items()}
+
+
+def tier3(device: Device, name: str) -> Callable[..., Any]:
+    """Return the update step `name` of the device's backend, its default where fused kernels are off."""
+    return getattr(device.xp, name if _core.MODE.fused else PLAIN + name)  # type: ignore[no-any-return]
 
 
 def _flat(groups: list[Group]) -> list[tuple[Tensor, Group]]:

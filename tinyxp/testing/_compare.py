@@ -46,15 +46,18 @@ def _is_array(x: Any) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
-def _expect_close(got: Any, want: Any, rtol: float, what: str) -> None:
-    """Compare two host arrays; the difference may be `rtol` of the element and of the largest finite one."""
+def _expect_close(got: Any, want: Any, rtol: float, what: str, scale: float) -> None:
+    """Compare two host arrays; the difference may be `rtol` of the element and of the largest finite one.
+
+    Or of `scale`, where that is larger.
+    """
     xp = get_backend(HOST).xp
     with quiet():
         same = (got == want) | ((got != got) & (want != want))  # noqa: PLR0124 - NaN
         if not bool(xp.all(same)) and dtypes.of(want.dtype).kind in "fc":
             size = xp.abs(want)
             finite = xp.where(xp.isfinite(size), size, xp.zeros_like(size))
-            same |= xp.abs(got - want) <= rtol * (size + xp.max(finite))
+            same |= xp.abs(got - want) <= rtol * (size + max(float(xp.max(finite)), scale))
         wrong = math.prod(same.shape) - int(xp.sum(xp.astype(same, xp.int64)))
     expect(
         wrong == 0, f"{what}: {wrong} of {math.prod(same.shape)} elements differ: {got} for {want}"
@@ -62,12 +65,19 @@ def _expect_close(got: Any, want: Any, rtol: float, what: str) -> None:
 
 
 def expect_same(
-    backend: Backend, got: Any, other: Backend, want: Any, *, rtol: float = 0.0, what: str
+    backend: Backend,
+    got: Any,
+    other: Backend,
+    want: Any,
+    *,
+    rtol: float = 0.0,
+    what: str,
+    scale: float = 0.0,
 ) -> None:
     """Raise `AssertionError` unless `got` of `backend` is what `want` of the backend `other` is.
 
     Arrays are compared in dtype, shape and elements, sequences element by element, dtype objects as
-    tinyxp's, and everything else as it is.
+    tinyxp's, and everything else as it is. What is negligible beside `scale` may differ.
     """
     if isinstance(want, tuple | list):
         expect(len(got) == len(want), f"{what}: {len(got)} results, expected {len(want)}")
@@ -82,7 +92,7 @@ def expect_same(
     expect(found is wanted, f"{what}: dtype {found}, expected {wanted}")
     shapes = tuple(got.shape), tuple(want.shape)
     expect(shapes[0] == shapes[1], f"{what}: shape {shapes[0]}, expected {shapes[1]}")
-    _expect_close(values(backend, got), values(other, want), rtol, what)
+    _expect_close(values(backend, got), values(other, want), rtol, what, scale)
 
 
 def _plain(x: Any) -> Any:

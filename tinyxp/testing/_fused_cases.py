@@ -78,6 +78,19 @@ def _with_key(*shape: int) -> Callable[[Samples], list[Any]]:
     return lambda s: [s.real(*shape), (7, 11)]
 
 
+def _block(
+    batch: int, time: int, width: int, *, bias: bool = True
+) -> Callable[[Samples], list[Any]]:
+    shapes = [(batch, time, width), *[(width, width), (width,) if bias else None] * 4]
+    return _real(*shapes)
+
+
+def _whole(batch: int, time: int, width: int) -> Callable[[Samples], list[Any]]:
+    norm, square = [(width,)] * 2, [(width, width), (width,)]
+    rest = [(width, 3 * width), (3 * width,), (3 * width, width), (width,)]
+    return _real((batch, time, width), *norm, *square * 4, *norm, *rest, scale=1.0)
+
+
 _AT_ONE = {"ignore_index": -100, "label_smoothing": 0.0}
 _SMOOTHED = {"ignore_index": 2, "label_smoothing": 0.2}
 
@@ -104,6 +117,13 @@ FUSED: tuple[Case, ...] = (
             (_real((3, 1)), 1),
         )
     ),
+    Case("swiglu", _real((3, 5), (3, 5)), {}),
+    Case("swiglu", lambda s: [*_EXTREME(s), s.real(1, 11)], {}),
+    Case("swiglu", _real((0, 5), (0, 5)), {}),
+    Case("rotary", _real((2, 2, 3, 4), (3, 2), (3, 2)), {}),
+    Case("rotary", _real((300, 66), (300, 33), (300, 33)), {}),
+    Case("rotary", _real((2, 3, 4), (2, 3, 2), (1, 2)), {}),
+    Case("rotary", _real((0, 4), (0, 2), (0, 2)), {}),
     Case("softmax", _MASKED, {"axis": -1}),
     Case("softmax", _real((0, 3)), {"axis": -1}),
     Case("layer_norm", _real((2, 3, 4), (4,), (4,)), {"eps": 1e-5}),
@@ -134,6 +154,46 @@ FUSED: tuple[Case, ...] = (
     Case("dropout", _with_key(3, 5), {"p": 0.4}),
     Case("dropout", _with_key(3, 5), {"p": 1.0}),
     Case("dropout", _with_key(0, 5), {"p": 0.4}),
+    *(
+        Case("mlp", _real((2, 3, 4), (4, 6), (6,), (6, 5), (5,)), {"approximate": form})
+        for form in _fused.GELU_FORMS
+    ),
+    Case("mlp", _real((3, 4), (4, 6), None, (6, 5), None), {"approximate": "tanh"}),
+    Case("mlp", _real((0, 4), (4, 6), (6,), (6, 4), (4,)), {"approximate": "tanh"}),
+    *(
+        Case("self_attention", make, {"num_heads": 2, "is_causal": causal})
+        for make in (
+            _block(2, 3, 4),
+            _block(1, 1, 4),
+            _block(2, 3, 4, bias=False),
+            _block(1, 70, 2),
+        )
+        for causal in (True, False)
+    ),
+    *(
+        Case(
+            "transformer_block",
+            _whole(*sizes),
+            {"num_heads": 2, "is_causal": True, "eps": 1e-5, "approximate": "tanh"},
+        )
+        for sizes in ((2, 3, 4), (1, 1, 2), (3, 70, 8))
+    ),
+    # as large as to be computed in several parts, and by several threads
+    Case("linear", _real((700, 30), (30, 100), (100,)), {}),
+    Case("gelu", _real((300, 257)), {"approximate": "tanh"}),
+    Case("softmax", _real((300, 257)), {"axis": -1}),
+    Case("layer_norm", _real((300, 257), (257,), (257,)), {"eps": 1e-5}),
+    Case("dropout", _with_key(301, 257), {"p": 0.4}),
+    Case(
+        "attention",
+        _real((2, 70, 3), (2, 150, 3), (2, 150, 2), None),
+        {"is_causal": True, "scale": None},
+    ),
+    Case(
+        "attention",
+        _real((1, 3, 70, 4), (1, 3, 20, 4), (1, 3, 20, 4), None),
+        {"is_causal": True, "scale": None},
+    ),
 )
 
 # ---------------------------------------------------------------- update steps
@@ -165,12 +225,54 @@ def _moments(shape: tuple[int, ...], *, largest: bool) -> Callable[[Samples], li
     return make
 
 
+def _many(shapes: tuple[tuple[int, ...], ...], *, largest: bool) -> Callable[[Samples], list[Any]]:
+    def make(s: Samples) -> list[Any]:
+        each = [_moments(shape, largest=largest)(s) for shape in shapes]
+        *lists, last = map(list, zip(*each, strict=True))
+        return [*lists, last if largest else None]
+
+    return make
+
+
+def _position(
+    batch: int, *, masked: bool, width: int = 6, hidden: int = 10
+) -> Callable[[Samples], list[Any]]:
+    """Return a maker of the arguments of `transformer_step`: two heads, room for 4 positions."""
+    square, row = (width, width), (width,)
+    shapes = [*[square, row] * 4, *[row] * 4, (width, hidden), (hidden,), (hidden, width), row]
+
+    def make(s: Samples) -> list[Any]:
+        cache = (batch, 2, 4, width // 2)
+        x, keys, values = s.real(batch, width), s.real(*cache), s.real(*cache)
+        mask = None
+        if masked:
+            first = s.device.xp.arange(batch, device=s.device.native)[:, None, None, None]
+            mask = s.device.xp.arange(4, device=s.device.native) >= first
+        return [x, [s.real(*shape) for shape in shapes], keys, values, mask]
+
+    return make
+
+
 UPDATES: tuple[Case, ...] = (
     Case("adamw_step", _moments((3, 5), largest=False), _ADAM),
     Case(
         "adamw_step", _moments((7,), largest=True), _ADAM | {"decoupled": False, "maximize": True}
     ),
     Case("adamw_step", _moments((0, 3), largest=False), _ADAM | {"weight_decay": 0.0}),
+    *(
+        Case(
+            "adamw_steps",
+            _many(((3, 5), (), (0, 2), (300, 257)), largest=largest),
+            _ADAM | {"memo": {}},
+        )
+        for largest in (False, True)
+    ),
+    Case(
+        "sum_of_squares",
+        lambda s: [[s.real(3, 5), s.real(300, 257), s.real(0)], s.real(1).dtype],
+        {},
+    ),
+    Case("scale_all", lambda s: [[s.real(3, 5), s.real(300, 257), s.real(0)], s.array(0.5)], {}),
     Case("lion_step", _real((3, 5), (3, 5), (3, 5)), _LION),
     Case("lion_step", _real((3,), (3,), (3,)), _LION | {"maximize": True, "weight_decay": 0.0}),
     Case("muon_step", _real((3, 5), (3, 5), (3, 5)), _MUON),
@@ -178,4 +280,20 @@ UPDATES: tuple[Case, ...] = (
     Case("sgd_step", _real((3, 5), (3, 5), (3, 5)), _SGD),
     Case("sgd_step", _real((3, 5), (3, 5), (3, 5)), _SGD | {"nesterov": True, "dampening": 0.0}),
     Case("sgd_step", _real((3,), (3,), None), _SGD | {"maximize": True}),
+    *(
+        Case(
+            "transformer_step",
+            _position(batch, masked=masked),
+            {"start": 2, "eps": 1e-5, "approximate": form},
+        )
+        for batch, masked, form in ((1, False, "tanh"), (3, True, "none"), (2, False, "sigmoid"))
+    ),
+    *(
+        Case(
+            "transformer_step",
+            _position(batch, masked=batch > 1, width=22, hidden=35),
+            {"start": start, "eps": 0.1, "approximate": "tanh"},
+        )
+        for batch, start in ((1, 0), (2, 3), (11, 3))
+    ),
 )
