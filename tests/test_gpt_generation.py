@@ -6,6 +6,7 @@ import pytest
 
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.models import Sampler
+from tinyxp.models._decoding import Step, can_step
 
 WINDOW = 8
 
@@ -102,6 +103,16 @@ def test_a_stream_gives_the_same_tokens_one_by_one(xp, model):
     parts = list(model.stream([[1, 2], [3, 4]], 10, seed=2))
     assert [p.shape for p in parts] == [(2,)] * 10
     assert xp.stack(parts, axis=1).tolist() == whole[:, 2:].tolist()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_what_is_done_to_a_token_of_a_stream_does_not_matter(xp, model, use_cache):
+    expected = model.generate([[1, 2]], 6, temperature=0).tolist()[0][2:]
+    found = []
+    for token in model.stream([[1, 2]], 6, temperature=0, use_cache=use_cache):
+        found.append(token.item())
+        token[...] = 0
+    assert found == expected
 
 
 def test_between_two_tokens_of_a_stream_nothing_is_changed(xp, model):
@@ -221,3 +232,96 @@ def test_equal_logits_give_equal_tokens_on_every_backend(xp):
     logits = xp.random.Generator(0).normal((64, 50), std=3.0)
     options = {"temperature": 0.9, "top_k": 30, "top_p": 0.95, "seed": 11}
     assert Sampler(**options)(logits).tolist() == Sampler(**options)(logits.cpu()).tolist()
+
+
+# ---------------------------------------------------------------- one position at a time
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tie_weights": True}, {"gelu": "none", "eps": 0.1}, {"gelu": "sigmoid"}],
+    ids=str,
+)
+@pytest.mark.parametrize("pads", [None, [0, 2, 3]])
+def test_a_step_gives_the_logits_of_the_modules(xp, options, pads):
+    model = xp.GPT(13, 16, 2, 4, WINDOW, seed=0, **options)
+    for p in model.parameters():
+        xp.nn.init.normal_(p, mean=1 / p.size, std=0.3, generator=xp.random.Generator(p.size))
+    tokens = xp.random.Generator(2).integers(0, 13, (3, WINDOW))
+    padding = None if pads is None else xp.asarray(pads)
+    with xp.no_grad():
+        whole = model(tokens, padding=padding)
+        caches = model.make_caches(3, WINDOW)
+        model(tokens[:, :4], caches=caches, padding=padding)
+    assert can_step(model)
+    assert float(xp.std(whole)) > 0.1
+    step = Step(model, caches, padding)
+    for i in range(4, WINDOW):
+        assert float(xp.max(xp.abs(step(tokens[:, i]) - whole[:, i]))) < 1e-4
+        assert caches[0].length == caches[1].length == i + 1
+
+
+def test_a_model_with_other_modules_generates_through_them(xp, model):
+    """What a user has put in place of a module is asked, not passed over."""
+    before = model.generate([[1, 2]], 4, temperature=0).tolist()
+    assert can_step(model)
+
+    class Louder(xp.nn.LayerNorm):
+        def forward(self, x):
+            return -3 * super().forward(x)
+
+    changes = [
+        lambda m: setattr(m, "ln_f", Louder(16)),
+        lambda m: setattr(m.blocks[1].mlp, "gelu", xp.nn.Tanh()),
+        lambda m: setattr(m.blocks[0].attention, "out_proj", xp.nn.Linear(16, 16, bias=False)),
+        lambda m: setattr(m.blocks[1].ln2, "eps", 10.0),
+    ]
+    for change in changes:
+        other = xp.GPT(**model.config)
+        other.load_state_dict(model.state_dict())
+        assert other.generate([[1, 2]], 4, temperature=0).tolist() == before
+        change(other)
+        assert not can_step(other)
+        prompt = xp.asarray([[1, 2]])
+        assert other.generate(prompt, 4, temperature=0).tolist() == greedy(xp, other, prompt, 4)
+
+
+def test_without_fused_operations_a_step_takes_the_defaults(xp, model):
+    expected = model.generate([[1, 2]], 5, temperature=0).tolist()
+    with xp.use_fused(False):
+        assert model.generate([[1, 2]], 5, temperature=0).tolist() == expected
+
+
+def stepped(xp, model, tokens, padding=None, start=2):
+    """The logits of every position from `start` on, one position at a time."""
+    caches = model.make_caches(tokens.shape[0], tokens.shape[1])
+    with xp.no_grad():
+        model(tokens[:, :start], caches=caches, padding=padding)
+        step = Step(model, caches, padding)
+        logits = [step(tokens[:, i]) for i in range(start, tokens.shape[1])]
+    return xp.stack(logits, axis=1)
+
+
+@pytest.mark.parametrize("pads", [None, [0, 3, 1]])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("width", "heads"), [(21, 3), (40, 5)])
+def test_steps_with_and_without_fused_operations_agree(xp, width, heads, dtype, pads):
+    model = xp.GPT(13, width, 2, heads, WINDOW, seed=0).to(dtype)
+    for p in model.parameters():
+        xp.nn.init.normal_(p, mean=1 / p.size, std=0.3, generator=xp.random.Generator(p.size))
+    tokens = xp.random.Generator(2).integers(0, 13, (3, WINDOW))
+    padding = None if pads is None else xp.asarray(pads)
+    fused = stepped(xp, model, tokens, padding)
+    with xp.use_fused(False):
+        plain = stepped(xp, model, tokens, padding)
+        written = model.generate(tokens[:, :3], 12, temperature=0).tolist()
+    assert fused.dtype == plain.dtype == dtype
+    largest = float(xp.max(xp.abs(plain)))
+    assert float(xp.max(xp.abs(fused - plain))) < (1e-5 if dtype == "float32" else 1e-12) * largest
+    assert model.generate(tokens[:, :3], 12, temperature=0).tolist() == written
+
+
+@pytest.mark.parametrize("name", ["attention.k_proj.weight", "mlp.linear2.weight", "ln1.gamma"])
+def test_nan_in_a_weight_reaches_the_logits_of_a_step(xp, model, name):
+    with xp.no_grad():
+        dict(model.blocks[0].named_parameters())[name][..., 0] = math.nan
+    tokens = xp.random.Generator(2).integers(0, 13, (1, WINDOW))
+    assert bool(xp.all(xp.isnan(stepped(xp, model, tokens))))

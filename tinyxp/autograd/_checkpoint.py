@@ -65,6 +65,7 @@ class Recompute:
         self.function = function
         self.checks: list[tuple[Tensor, int]] = []
         self.args = tuple(self._snapshot(a) for a in args)
+        self.fused = MODE.fused  # kernels and defaults do not keep the same
         self.random_state = random.default_generator().state_dict()
         self.names: list[str] = []
         self.nodes: list[weakref.ref[Node]] = []
@@ -109,11 +110,13 @@ class Recompute:
         state = generator.state_dict()
         nodes: list[Node] = []
         generator.load_state_dict(self.random_state)
+        fused, MODE.fused = MODE.fused, self.fused
         try:
             with grad_mode(True), watch(nodes.append):  # noqa: FBT003
                 self.function(*self.args)
         finally:
             generator.load_state_dict(state)
+            MODE.fused = fused
         if [n.name for n in nodes] != self.names:
             raise GraphError(
                 "checkpoint: the function did other operations when it was called again in backward; "

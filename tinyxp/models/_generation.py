@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import tinyxp
-from tinyxp._core import TENSORS
+from tinyxp._core import TENSORS, snapshot
 from tinyxp.errors import DTypeError, ShapeError
+from tinyxp.models._decoding import Step, can_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,6 +66,8 @@ class Decoder:
     ----------
     model : GPT
         What to ask.
+    prompt : Tensor of int64, shape (batch, T)
+        The beginning of the sequences.
     capacity : int
         Most positions that will be asked for.
     pads : list of int
@@ -73,32 +76,54 @@ class Decoder:
         Keep keys and values, so that a step costs one position and not all.
     """
 
-    def __init__(self, model: GPT, capacity: int, pads: list[int], *, use_cache: bool) -> None:
+    def __init__(
+        self, model: GPT, prompt: Tensor, capacity: int, pads: list[int], *, use_cache: bool
+    ) -> None:
         self.model, self.pads = model, pads
-        self.capacity = min(capacity, model.max_seq_len)
-        self.use_cache = use_cache and model.num_layers > 0
+        self.prompt, self.length = prompt, prompt.shape[1]
+        self.new: list[Tensor] = []
+        self.modules: list[Module] = model.modules()
         self.caches: list[KVCache] | None = None
+        self.step: Step | None = None
+        if use_cache and model.num_layers > 0 and self.length <= model.max_seq_len:
+            self.caches = model.make_caches(prompt.shape[0], min(capacity, model.max_seq_len))
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Return the logits (batch, vocab_size) of what follows `tokens` (batch, T).
+    def logits(self) -> Tensor:
+        """Return the logits (batch, vocab_size) of what follows.
 
         Beyond the model's window only the last tokens count, and every position moves with each step, so
         nothing cached stays valid.
         """
-        window = self.model.max_seq_len
-        dropped = max(0, tokens.shape[1] - window)
-        if not self.use_cache or dropped:
-            self.caches = None
-            return self._ask(tokens[:, dropped:], dropped, None)
-        if self.caches is None:
-            self.caches = self.model.make_caches(tokens.shape[0], self.capacity)
-        return self._ask(tokens[:, self.caches[0].length :], 0, self.caches)
+        if self.length > self.model.max_seq_len:
+            self.caches = self.step = None
+        if self.step is not None:
+            return self.step(self.new[-1])
+        if self.caches is not None and self.caches[0].length:
+            if can_step(self.model):
+                self.step = Step(self.model, self.caches, self._padding(0))
+                return self.step(self.new[-1])
+            return self._ask(self.new[-1][:, None], 0)
+        if self.new:
+            self.prompt = tinyxp.concat([self.prompt, tinyxp.stack(self.new, axis=1)], axis=1)
+            self.new = []
+        dropped = max(0, self.length - self.model.max_seq_len)
+        return self._ask(self.prompt[:, dropped:], dropped)
 
-    def _ask(self, tokens: Tensor, dropped: int, caches: list[KVCache] | None) -> Tensor:
-        pads = [max(0, n - dropped) for n in self.pads]
-        padding = tinyxp.asarray(pads, dtype="int64", device=tokens.device) if any(pads) else None
-        logits: Tensor = self.model(tokens, caches=caches, padding=padding, last_only=True)
+    def append(self, new: Tensor) -> None:
+        """Add a token (batch,) to the sequences."""
+        self.new.append(snapshot(new))  # whoever gets it may write into it
+        self.length += 1
+
+    def _ask(self, tokens: Tensor, dropped: int) -> Tensor:
+        with _asking(self.modules):
+            logits: Tensor = self.model(
+                tokens, caches=self.caches, padding=self._padding(dropped), last_only=True
+            )
         return logits[:, -1, :]
+
+    def _padding(self, dropped: int) -> Tensor | None:
+        pads = [max(0, n - dropped) for n in self.pads]
+        return tinyxp.asarray(pads, dtype="int64", device=self.model.device) if any(pads) else None
 
 
 @contextmanager
@@ -127,18 +152,16 @@ def stream(
 ) -> Iterator[Tensor]:
     """Yield the next token of every row, shape (batch,), until all rows have ended."""
     ends = _ends(eos)
-    decoder = Decoder(model, prompt.shape[1] + max_new_tokens, pads, use_cache=use_cache)
-    tokens, modules = prompt, model.modules()
+    decoder = Decoder(model, prompt, prompt.shape[1] + max_new_tokens, pads, use_cache=use_cache)
     done = tinyxp.zeros(prompt.shape[0], dtype="bool", device=prompt.device)
     for i in range(max_new_tokens):
-        with _asking(modules):
-            logits = decoder(tokens)
-            if i == 0:
-                _check_logits(logits)
-            new = sampler(logits)
-            if ends:
-                new, done = _finish(new, done, ends)
-            tokens = tinyxp.concat([tokens, new[:, None]], axis=1)
+        logits = decoder.logits()
+        if i == 0:
+            _check_logits(logits)
+        new = sampler(logits)
+        if ends:
+            new, done = _finish(new, done, ends)
+        decoder.append(new)
         yield new
         if ends and bool(tinyxp.all(done)):
             return

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import operator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import tinyxp
 from tinyxp._core import TENSORS
+from tinyxp.autograd import checkpoint
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.models import _gpt2_files
 from tinyxp.models._generation import as_prompt, stream
@@ -73,6 +75,10 @@ class GPT(Module):
         Of the parameters, by default the default floating dtype.
     seed : int, optional
         Of the initial weights; by default they come from the generator that `tinyxp.manual_seed` starts.
+    checkpoint : bool
+        While recording, keep of each block its input only and compute the rest again in the backward pass:
+        a third more work, for memory that hardly grows with the depth. Not part of `config`, and may be set
+        later.
 
     Attributes
     ----------
@@ -112,7 +118,9 @@ class GPT(Module):
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
         seed: int | None = None,
+        checkpoint: bool = False,
     ) -> None:
+        self.checkpoint = checkpoint
         self.vocab_size, self.embed_dim, self.max_seq_len = vocab_size, embed_dim, max_seq_len
         self.num_layers, self.num_heads = num_layers, num_heads
         self.dropout_prob, self.tie_weights = dropout_prob, tie_weights
@@ -224,7 +232,10 @@ class GPT(Module):
             positions, mask = _padded(positions, padding, start + tokens.shape[1])
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))
         for i, block in enumerate(self.blocks):
-            x = block(x, mask, is_causal=True, cache=caches[i] if caches else None)
+            if self.checkpoint and not caches:
+                x = checkpoint(partial(block, mask=mask, is_causal=True), x)
+            else:
+                x = block(x, mask, is_causal=True, cache=caches[i] if caches else None)
         if last_only:
             x = x[:, -1:, :]
         logits: Tensor = self.lm_head(self.ln_f(x))
