@@ -260,3 +260,23 @@ def test_checkpoint_notices_another_function(xp):
 def test_checkpoint_without_recording(xp):
     with no_grad():
         assert checkpoint(lambda t: 2 * t, leaf(xp, [1.0])).tolist() == [2.0]
+
+
+def test_a_backward_that_writes_into_its_cotangent_changes_nobody_elses(xp):
+    """The cotangent of a sum goes to both terms: one must not see what is done to the other."""
+
+    class Writes(xp.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            g *= 2
+            return g
+
+    a, b = (xp.Tensor([1.0, 1.0], requires_grad=True) for _ in range(2))
+    first = +b  # is passed after what was recorded later
+    (Writes.apply(a) + first).backward(xp.asarray([1.0, 3.0]))
+    assert a.grad.tolist() == [2.0, 6.0]
+    assert b.grad.tolist() == [1.0, 3.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 import tracemalloc
@@ -536,3 +537,25 @@ def test_anomaly_mode_changes_nothing_else(xp):
     finally:
         set_detect_anomaly(False)
     np.testing.assert_allclose(x.grad.numpy(), 4 * np.exp([1.0]), rtol=1e-6)
+
+
+def test_a_leaf_is_done_with_right_behind_the_first_operation_that_used_it(xp):
+    """Its gradient is then collected, and what it was made of can go, before the pass is at its end."""
+    x, w1, w2 = (xp.Tensor([2.0], requires_grad=True) for _ in range(3))
+    h = x * w1
+    y = h * w2
+    order = []
+    for name, t in (("w1", w1), ("h", h), ("w2", w2), ("y", y)):
+        t.register_hook(lambda _, name=name: order.append(name))
+    y.sum().backward()
+    assert order == ["y", "w2", "h", "w1"]
+
+
+def test_operations_of_several_devices_in_one_graph(xp, device):
+    """The pass goes from device to device, each with the rules of its own library."""
+    x = xp.Tensor([1.0, 2.0], requires_grad=True)
+    y = xp.exp(x).to("strict:cpu") * 3.0
+    z = (y.to(device) * x).sum() + y.sum().to(device)
+    z.backward()
+    for g, v in zip(x.grad.tolist(), (1.0, 2.0), strict=True):
+        assert g == pytest.approx(3 * math.exp(v) * (v + 2), rel=1e-5)

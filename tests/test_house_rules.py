@@ -34,7 +34,17 @@ LONGEST = 600  # lines
 LAYERS = [
     ("_standard", "_version", "errors"),
     ("dtypes",),
-    ("_draw", "_extras", "_fused", "_indexing", "_special", "_updates", "_windows", "repairs"),
+    (
+        "_decode",
+        "_draw",
+        "_extras",
+        "_fused",
+        "_indexing",
+        "_special",
+        "_updates",
+        "_windows",
+        "repairs",
+    ),
     ("backend",),
     ("_core",),
     ("autograd._record", "autograd._cotangents", "autograd._graph"),

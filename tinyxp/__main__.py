@@ -166,7 +166,7 @@ def _add_info(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    text = "measure how fast this machine trains"
+    text = "measure how fast this machine trains and generates"
     p = commands.add_parser("bench", help=text, description=text)
     p.add_argument(
         "presets", nargs="*", metavar="PRESET", help=f"of {', '.join(PRESETS)} (default: all)"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tinyxp._core import Tensor
 
 
+_view, _reshape = ops._dispatch.view, ops.reshape
 _UNSET = {"dtype", "out"}  # what numpy.sum(x) and its like pass on as None
 
 
@@ -34,12 +35,14 @@ def _reduction(name: str) -> Callable[..., Tensor]:
         keepdim: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        for unset in _UNSET & kwargs.keys():
-            if kwargs[unset] is None:
-                del kwargs[unset]
-        found: Tensor = function(
-            self, axis=_axis(axis, dim), keepdims=keepdims or keepdim, **kwargs
+        if dim is not None:
+            axis = _axis(axis, dim)
+        given = (
+            {k: v for k, v in kwargs.items() if v is not None or k not in _UNSET}
+            if kwargs
+            else kwargs
         )
+        found: Tensor = function(self, axis=axis, keepdims=keepdims or keepdim, **given)
         return found
 
     method.__name__ = name
@@ -51,7 +54,9 @@ def reshape(self: Tensor, *shape: Any, copy: bool | None = None) -> Tensor:
     """Return ``tinyxp.reshape`` of this Tensor; the shape may be spread over the arguments."""
     if len(shape) == 1 and type(shape[0]) is not int:
         shape = shape[0]
-    return ops.reshape(self, shape, copy=copy)
+    if copy is None and self._alias is None and type(shape) is tuple:
+        return _view("reshape", self, self._device.xp.reshape, _reshape, (shape,))
+    return _reshape(self, shape, copy=copy)
 
 
 def _spread(values: tuple[Any, ...]) -> tuple[int, ...]:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NUMBERS = (bool, int, float, complex)
+_PLAIN = frozenset(
+    {Tensor, *_NUMBERS}
+)  # the types of most operands: one look-up says that they will do
 
 
 def _takes(other: Any) -> bool:
@@ -28,12 +31,14 @@ def operator(name: str, *, reflected: bool = False) -> Callable[[Tensor, Any], T
     function = getattr(ops, name)
 
     def forward(self: Tensor, other: Any, /) -> Any:
-        if type(other) is Tensor or _takes(other):
+        if type(other) in _PLAIN or _takes(other):
             return function(self, other)
         return NotImplemented
 
     def backward(self: Tensor, other: Any, /) -> Any:
-        return function(other, self) if _takes(other) else NotImplemented
+        if type(other) in _PLAIN or _takes(other):
+            return function(other, self)
+        return NotImplemented
 
     return backward if reflected else forward
 

@@ -338,7 +338,8 @@ def __array_namespace__(self: Tensor, /, *, api_version: str | None = None) -> A
 
 
 # ---------------------------------------------------------------- the class
-_SWAP = (1, 0)
+_SWAP = ((1, 0),)
+_view, _permute_dims = ops._dispatch.view, ops.permute_dims
 
 
 class Face(Operators, Interchange, Methods):
@@ -435,7 +436,7 @@ class Face(Operators, Interchange, Methods):
             raise ShapeError(
                 f"x.T expects a matrix; got shape {self.shape}; use x.mT or tinyxp.permute_dims"
             )
-        return ops.permute_dims(self, _SWAP)
+        return _view("permute_dims", self, self._device.xp.permute_dims, _permute_dims, _SWAP)
 
     @property
     def mT(self: Any) -> Tensor:  # noqa: N802 - the standard's name

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from tinyxp.backend import Device
 
+_REAL = frozenset({float, int})
+_SMALL, _LARGE = 1e-4, 6e4  # within the normal numbers of half precision
+
 
 def fit(xp: Any, g: Any, aval: Aval) -> tuple[Any, bool]:
     """Undo broadcasting and promotion.
@@ -40,22 +43,31 @@ def fit(xp: Any, g: Any, aval: Aval) -> tuple[Any, bool]:
     return g, made
 
 
-def raw_cotangents(node: Node, gs: list[Any], needs: Sequence[bool]) -> Sequence[Any]:
-    """Apply the rules of `node` to arrays of the library, for the arguments that `needs` names."""
-    xp = node.device.xp
-    op = node.op
+def raw_cotangents(node: Node, gs: list[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
+    """Apply the rules of `node` to arrays of the library, for the arguments that `needs` names.
+
+    The caller has made the library quiet about infinite and NaN results (`Backend.quiet`).
+    """
+    op, xp = node.op, node.device.xp
     g = gs[0] if node.nout == 1 else _complete(node, gs)
+    if op.ordinary or op.each is not None:
+        return _apply(xp, node, g, node.out, node.args, needs)
     if op.joint is not None:
         results: Sequence[Any] = op.joint(node, g, needs)
         return results
     if op.custom is not None:
-        gs = [wrap(x, node.device) for x in (g if node.nout > 1 else [g])]
+        gs = [_lent(x, node.device) for x in (g if node.nout > 1 else [g])]
         results = op.custom(node, gs, needs)
-        return [r if r is None else fresh(r)._raw for r in results]
-    if op.on_tensors:
+    else:
         results = _apply(namespace(), node, wrap(g, node.device), node.out, node.args, needs)
-        return [r if r is None else fresh(r)._raw for r in results]
-    return _apply(xp, node, g, node.out, node.args, needs)
+    return [r if r is None else fresh(r)._raw for r in results]
+
+
+def _lent(g: Any, device: Device) -> Tensor:
+    """Return a cotangent as a Tensor for a user's function: others may hold the array, so writes copy first."""
+    t = wrap(g, device)
+    t._shared = True
+    return t
 
 
 def _complete(node: Node, gs: list[Any]) -> list[Any]:
@@ -68,34 +80,52 @@ def _complete(node: Node, gs: list[Any]) -> list[Any]:
 
 
 def _apply(
-    xp: Any, node: Node, g: Any, out: Any, args: Any, needs: Sequence[bool]
+    xp: Any, node: Node, g: Any, out: Any, args: Any, needs: tuple[bool, ...]
 ) -> Sequence[Any]:
-    op = node.op
+    op, kwargs = node.op, node.kwargs
     if op.each is not None:
         each = op.each
         return [
-            each(xp, g, out, args, i=i, **node.kwargs) if need else None
-            for i, need in enumerate(needs)
+            each(xp, g, out, args, i=i, **kwargs) if need else None for i, need in enumerate(needs)
         ]
-    pairs = zip(needs, op.rules, strict=False)
-    if op.guard:
-        with node.device.backend.quiet():
-            return [
-                keep_zero(xp, g, rule(xp, g, out, *args, **node.kwargs), node.device)
-                if need and rule is not None else None
-                for need, rule in pairs
-            ]  # fmt: skip
+    found = [
+        rule(xp, g, out, *args, **kwargs) if need and rule is not None else None
+        for need, rule in zip(needs, op.rules, strict=False)
+    ]
+    if not op.guard or surely_tame(node):
+        return found
+    finite = node.device.backend.surely_finite
     return [
-        rule(xp, g, out, *args, **node.kwargs) if need and rule is not None else None
-        for need, rule in pairs
+        r if r is None or finite(r._raw if type(r) is Tensor else r) else keep_zero(xp, g, r)
+        for r in found
     ]
 
 
-def keep_zero(xp: Any, g: Any, r: Any, device: Device) -> Any:
+def surely_tame(node: Node) -> bool:
+    """Whether the local derivative is nothing but a number that no floating dtype rounds to 0 or infinity."""
+    args = node.args
+    if node.out is not None or len(args) != 2:  # noqa: PLR2004 - an operation on a Tensor and a number
+        return False
+    number = args[1]
+    if type(number) is Aval:
+        number = args[0]
+    elif type(args[0]) is not Aval:
+        return False
+    return type(number) in _REAL and _SMALL < abs(number) < _LARGE
+
+
+def keep_zero(xp: Any, g: Any, r: Any) -> Any:
     """Let a zero cotangent stay zero where the local derivative is infinite or NaN."""
-    if device.backend.surely_finite(r._raw if type(r) is Tensor else r):
-        return r
     return xp.where((g == 0) & ~xp.isfinite(r), xp.zeros_like(r), r)
+
+
+def together_zero(node: Node, g: Any, x: Any, y: Any) -> tuple[Any, ...]:
+    """Do what `keep_zero` does for two arrays, which are looked at together if they are alike."""
+    backend = node.device.backend
+    if x.shape == y.shape and x.dtype == y.dtype and backend.surely_finite(x, y):
+        return x, y
+    xp, finite = node.device.xp, backend.surely_finite
+    return tuple([r if finite(r) else keep_zero(xp, g, r) for r in (x, y)])
 
 
 def namespace() -> Any:
@@ -104,7 +134,7 @@ def namespace() -> Any:
     return ops
 
 
-def taped_cotangents(node: Node, gs: list[Any], needs: Sequence[bool]) -> Sequence[Any]:
+def taped_cotangents(node: Node, gs: list[Any], needs: tuple[bool, ...]) -> Sequence[Any]:
     """Apply the rules of `node` to Tensors that are part of the graph; the rest as for `raw_cotangents`."""
     xp = namespace()
     op, device = node.op, node.device

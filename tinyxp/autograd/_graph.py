@@ -8,77 +8,69 @@ with ``create_graph=True`` it runs the same rules on Tensors with tinyxp itself,
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
-from tinyxp._core import TENSORS, Leaf, Node, Tensor, fresh, grad_mode, wrap
+from tinyxp._core import MODE, TENSORS, Leaf, Node, Tensor, fresh, wrap
 from tinyxp.autograd._cotangents import (
     fit,
+    keep_zero,
     namespace,
     raw_cotangents,
     stand_in,
+    surely_tame,
     taped_cotangents,
+    together_zero,
 )
 from tinyxp.errors import BACKWARD_TWICE, SAVED_MODIFIED, GraphError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from tinyxp.backend import Device
+
+
+_recorded = attrgetter("seq")
 
 
 def order_of(roots: Iterable[Node | Leaf], ends: Iterable[Node | Leaf] = ()) -> list[Node | Leaf]:
-    """Return the graph between `roots` and `ends`, every node after the nodes it came from."""
-    order: list[Node | Leaf] = list(ends)
-    seen: set[Node | Leaf] = set(order)
-    for root in roots:
-        if root in seen:
-            continue
-        seen.add(root)
-        stack = [(root, iter(root.parents))]
-        while stack:
-            node, rest = stack[-1]
-            for p in rest:
-                if p is not None and p not in seen:
-                    seen.add(p)
-                    stack.append((p, iter(p.parents)))
-                    break
-            else:
-                order.append(node)
-                stack.pop()
-    return order
+    """Return the graph between `roots` and `ends`, every node after the nodes it came from.
 
-
-class Cotangents:
-    """The cotangents that have arrived at nodes that are not passed yet.
-
-    Only this class adds arrays up, and in place only into arrays that it or a rule has just made.
+    Nodes come in the order in which they were recorded, a leaf right before the first that uses it.
     """
+    ends = list(ends)
+    seen: set[Any] = {None, *ends}
+    nodes: list[Any] = []
+    for root in roots:
+        if root not in seen:
+            seen.add(root)
+            nodes.append(root)
+    for node in nodes:  # grows as it is walked through
+        for p in node.parents:
+            if p not in seen:
+                seen.add(p)
+                nodes.append(p)
+    nodes += ends
+    nodes.sort(key=_recorded)
+    several = len(nodes) > 1 and type(nodes[1]) is Leaf  # one alone may stay at the beginning
+    return _leaves_late(nodes) if several else nodes
 
-    def __init__(self) -> None:
-        self.arrived: dict[tuple[Node | Leaf, int], Any] = {}
-        self.owned: set[tuple[Node | Leaf, int]] = set()
 
-    def add(self, node: Node | Leaf, index: int, value: Any, *, owned: bool) -> None:
-        """Add `value` to what output `index` of `node` has received."""
-        key = (node, index)
-        before = self.arrived.get(key)
-        if before is None:
-            self.arrived[key] = value
-            if owned:
-                self.owned.add(key)
-        elif type(value) in TENSORS:
-            self.arrived[key] = before + value
-        elif key in self.owned:
-            self.arrived[key] = node.device.xp.iadd(before, value)
-        else:
-            self.arrived[key] = node.device.xp.add(before, value)
-            self.owned.add(key)
-
-    def take(self, node: Node | Leaf, index: int) -> tuple[Any, bool]:
-        """Remove and return a cotangent (None if nothing came), and whether it is ours to keep."""
-        key = (node, index)
-        owned = key in self.owned
-        self.owned.discard(key)
-        return self.arrived.pop(key, None), owned
+def _leaves_late(nodes: list[Any]) -> list[Any]:
+    """Move each leaf to right before the first node that uses it, so that a pass is soon done with it."""
+    order: list[Any] = []
+    seen: set[Any] = set()
+    for node in nodes:
+        for p in node.parents:
+            if type(p) is Leaf and p not in seen:
+                seen.add(p)
+                order.append(p)
+        if node not in seen:
+            order.append(node)
+    return order
 
 
 def backward(
@@ -112,30 +104,26 @@ def backward(
     targets = {(fresh(t)._node, t._index): t for t in inputs or ()}
     order = order_of(roots, {n for n, _ in targets if n is not None} if stop else ())
     wanted = None if inputs is None else _reaching(order, {node for node, _ in targets})
-    cotangents = Cotangents()
+    walk = _Walk(
+        targets, wanted, accumulate=accumulate, create_graph=create_graph, keep=retain_graph
+    )
     for o, seed in pairs:
         if o._node is not None:
-            cotangents.add(o._node, o._index, seed if create_graph else seed._raw, owned=False)
-    found: dict[tuple[Any, int], Any] = {}
-    walk = _Walk(cotangents, wanted, create_graph=create_graph, keep=retain_graph or create_graph)
-    with grad_mode(create_graph):
-        while order:
-            node = order.pop()
-            if wanted is not None and node not in wanted:
-                continue
-            walk.visit(node, targets, found, accumulate=accumulate)
-    return [found.get((t._node, t._index)) for t in inputs or ()]
+            walk.add(o._node, o._index, seed if create_graph else seed._raw, owned=False)
+    walk.run(order)
+    return [walk.found.get((t._node, t._index)) for t in inputs or ()]
 
 
 def _seed(o: Tensor, seed: Tensor | None) -> Tensor:
-    if seed is None:
-        if math.prod(o._raw.shape) != 1 or dtypes.of(o._raw.dtype).kind == "c":
-            raise GraphError(
-                f"backward() without a cotangent needs a single real element; got {o.dtype} of shape "
-                f"{tuple(o._raw.shape)}; reduce it first (loss.sum().backward()) or pass one: y.backward(grad)"
-            )
-        return wrap(o._device.xp.ones_like(o._raw), o._device)
-    return _cotangent(seed, o, "the cotangent")
+    if seed is not None:
+        return _cotangent(seed, o, "the cotangent")
+    raw, device = o._raw, o._device
+    if math.prod(raw.shape) != 1 or dtypes.of(raw.dtype).kind == "c":
+        raise GraphError(
+            f"backward() without a cotangent needs a single real element; got {o.dtype} of shape "
+            f"{tuple(raw.shape)}; reduce it first (loss.sum().backward()) or pass one: y.backward(grad)"
+        )
+    return wrap(device.xp.ones(raw.shape, dtype=raw.dtype, device=device.native), device)
 
 
 def _cotangent(given: Any, like: Tensor, what: str) -> Tensor:
@@ -161,41 +149,99 @@ def _reaching(order: list[Node | Leaf], targets: set[Any]) -> set[Any]:
 
 
 class _Walk:
-    """One backward pass: visits nodes, the last recorded first."""
+    """One backward pass: visits nodes, the last recorded first.
+
+    Attributes
+    ----------
+    arrived : dict
+        What has arrived at nodes that are not passed yet: by node a cotangent, or, where a node has several
+        outputs, by pairs of node and output.
+    owned : set
+        The keys of cotangents that this pass or a rule has just made: only these are added to in place.
+    found : dict
+        The gradients of `targets`.
+    """
 
     def __init__(
-        self, cotangents: Cotangents, wanted: set[Any] | None, *, create_graph: bool, keep: bool
-    ) -> None:
-        self.cotangents, self.wanted = cotangents, wanted
-        self.taped, self.keep = create_graph, keep
-
-    def visit(
         self,
-        node: Node | Leaf,
-        targets: dict[Any, Tensor],
-        found: dict[Any, Any],
+        targets: dict[tuple[Any, int], Tensor],
+        wanted: set[Any] | None,
         *,
         accumulate: bool,
+        create_graph: bool,
+        keep: bool,
     ) -> None:
-        """Pass the cotangents of `node` on to its parents, or into ``.grad``."""
+        self.targets, self.wanted, self.accumulate = targets, wanted, accumulate
+        self.watched = {node for node, _ in targets}
+        self.taped, self.keep = create_graph, keep or create_graph
+        self.arrived: dict[Any, Any] = {}
+        self.owned: set[Any] = set()
+        self.found: dict[tuple[Any, int], Any] = {}
+
+    def run(self, order: list[Any]) -> None:
+        """Visit all nodes of `order`, from its end."""
+        before, MODE.grad = MODE.grad, self.taped
+        try:
+            while order:
+                device = order[-1].device
+                with self._place(device):
+                    self._run_on(device, order)
+        finally:
+            MODE.grad = before
+
+    def _place(self, device: Device) -> AbstractContextManager[Any]:
+        """Return a context in which rules run on `device`, and warn of nothing."""
+        quiet: AbstractContextManager[Any] = device.backend.quiet()
+        if not device.scoped or self.taped:
+            return quiet
+        both = ExitStack()
+        both.enter_context(device.backend.scope(device.local))
+        both.enter_context(quiet)
+        return both
+
+    def _run_on(self, device: Device, order: list[Any]) -> None:
+        """Visit nodes from the end of `order` as long as they are on `device`."""
+        wanted, keep, watched, taped = self.wanted, self.keep, self.watched, self.taped
+        take, pass_on, pass_on_raw = self.arrived.pop, self._pass_on, self._pass_on_raw
+        xp = device.xp
+        while order:
+            node = order.pop()
+            if node.device is not device:
+                order.append(node)
+                return
+            if wanted is not None and node not in wanted:
+                continue
+            if type(node) is Leaf:
+                self._collect(node)
+                continue
+            if node.nout != 1 or node.extra is not None or (watched and node in watched):
+                pass_on(node, self._look(node))
+            elif taped or type(node.args) is not tuple or not node.op.ordinary:
+                pass_on(node, take(node, None))
+            elif (g := take(node, None)) is not None:
+                pass_on_raw(node, g, xp)
+            if not keep:
+                node.args = node.out = None
+                node.aux = node.checks = node.parents = ()
+
+    def _look(self, node: Node | Leaf) -> Any:
+        """Take what arrived at a node with several outputs, with hooks, or whose gradient is asked for."""
         gs: list[Any] = []
         for i in range(node.nout):
-            g, owned = self.cotangents.take(node, i)
+            key = node if node.nout == 1 else (node, i)
+            g, owned = self.arrived.pop(key, None), key in self.owned
             if g is not None and node.extra is not None:
                 g, owned = self._hooks(node, i, g, owned=owned)
-            if g is not None and (node, i) in targets:
-                found[node, i] = self._grad(
+                if not owned:
+                    self.owned.discard(key)
+            if g is not None and (node, i) in self.targets:
+                self.found[node, i] = self._grad(
                     node, g, owned=owned and (self.taped or type(node) is Leaf)
                 )
             gs.append(g)
-        if isinstance(node, Leaf):
-            if accumulate and gs[0] is not None and (self.wanted is None or node in self.wanted):
-                self._collect(node, gs[0], owned=owned)
-            return
-        if any(g is not None for g in gs):
-            self._pass_on(node, gs)
-        if not self.keep:
-            _free(node)
+        if node.nout == 1:
+            return gs[0]
+        return gs if any(g is not None for g in gs) else None
 
     def _grad(self, node: Node | Leaf, g: Any, *, owned: bool) -> Tensor:
         """Return a cotangent as a Tensor that owns its array."""
@@ -206,8 +252,11 @@ class _Walk:
             g = device.wrap(g)
         return wrap(g if owned else device.xp.copy(g), device)
 
-    def _collect(self, leaf: Leaf, g: Any, *, owned: bool) -> None:
-        grad = self._grad(leaf, g, owned=owned)
+    def _collect(self, leaf: Leaf) -> None:
+        g = self._look(leaf)
+        if g is None or not self.accumulate:
+            return
+        grad = self._grad(leaf, g, owned=leaf in self.owned)
         if leaf.grad is None:
             leaf.grad = grad
         elif self.taped:
@@ -229,48 +278,120 @@ class _Walk:
             extra["retain", i] = grad if before is None else before + grad
         return g, owned
 
-    def _pass_on(self, node: Node, gs: list[Any]) -> None:
-        if node.args is None:
-            raise GraphError(BACKWARD_TWICE)
-        while not isinstance(node.args, tuple):  # a checkpoint, perhaps in another
+    def _pass_on_raw(self, node: Node, g: Any, xp: Any) -> None:  # noqa: C901, PLR0912 - calls cost
+        """Do what `_pass_on` does for an ordinary node: this is where the time of a backward pass goes."""
+        for t, version in node.checks:
+            if t._version != version:
+                raise _modified(node, t)
+        op, wanted, args = node.op, self.wanted, node.args
+        parents: tuple[Any, ...] = node.parents
+        if wanted is not None and not wanted.issuperset(parents):
+            parents = tuple([p if p in wanted else None for p in parents])
+        if len(parents) == len(args) == 2 and None not in parents and not node.kwargs:  # noqa: PLR2004
+            first, second = op.rules
+            x, y = args
+            out = node.out
+            results: Sequence[Any] = first(xp, g, out, x, y), second(xp, g, out, x, y)
+            if op.guard:
+                results = together_zero(node, g, *results)
+        else:
+            results = _results(node, parents, g, xp)
+        arrived, owned, made, mine = self.arrived, self.owned, not op.passes, node.aval
+        for r, p, index in zip(results, parents, node.indices):  # noqa: B905 - strict= costs
+            if p is None:
+                continue
+            if p.nout == 1:
+                aval, key = p.aval, p
+            else:
+                aval, key = p.aval[index], (p, index)
+            new = made
+            if (r is not g or aval is not mine) and (
+                r.shape != aval.shape or r.dtype is not aval.dtype
+            ):
+                r, new = fit(xp, r, aval)  # noqa: PLW2901 - another name would cost too
+                new = new or made
+            before = arrived.get(key)
+            if before is None:
+                arrived[key] = r
+                if new:
+                    owned.add(key)
+            elif key in owned:
+                arrived[key] = xp.iadd(before, r)
+            else:
+                arrived[key] = xp.add(before, r)
+                owned.add(key)
+
+    def _pass_on(self, node: Node, g: Any) -> None:
+        """Apply the rules of `node` to its cotangent, or list of them, and give its parents what comes out."""
+        if g is None:
+            return
+        while type(node.args) is not tuple:  # a checkpoint, perhaps in another
+            if node.args is None:
+                raise GraphError(BACKWARD_TWICE)
             node.args.restore()
         for t, version in node.checks:
             if t._version != version:
-                raise GraphError(
-                    SAVED_MODIFIED.format(
-                        what=f"a parameter of shape {tuple(t._raw.shape)}, saved by {node.name}"
-                    )
-                )
-        wanted = self.wanted
-        needs = tuple([p is not None and (wanted is None or p in wanted) for p in node.parents])
-        if node.device.scoped and not self.taped:
-            with node.device.backend.scope(node.device.local):
-                results = raw_cotangents(node, gs, needs)
+                raise _modified(node, t)
+        wanted, parents = self.wanted, node.parents
+        needs = tuple([p is not None and (wanted is None or p in wanted) for p in parents])
+        cotangents = taped_cotangents if self.taped else raw_cotangents
+        results = cotangents(node, g if node.nout != 1 else [g], needs)
+        if node.extra is not None and "trace" in node.extra:
+            _check_nan(node, results)
+        made = not node.op.passes and node.op.custom is None
+        xp = namespace() if self.taped else node.device.xp
+        for p, index, r, need in zip(parents, node.indices, results, needs, strict=False):
+            if p is not None and need and r is not None:
+                aval: Any = p.aval
+                value, new = fit(xp, r, aval if p.nout == 1 else aval[index])
+                self.add(p, index, value, owned=made or new)
+
+    def add(self, node: Node | Leaf, index: int, value: Any, *, owned: bool) -> None:
+        """Add `value` to what output `index` of `node` has received."""
+        key = node if node.nout == 1 else (node, index)
+        arrived = self.arrived
+        before = arrived.get(key)
+        if before is None:
+            arrived[key] = value
+            if owned:
+                self.owned.add(key)
+        elif self.taped:
+            arrived[key] = before + value
+        elif key in self.owned:
+            arrived[key] = node.device.xp.iadd(before, value)
         else:
-            results = (taped_cotangents if self.taped else raw_cotangents)(node, gs, needs)
-        fresh_ones = not node.op.passes and node.op.custom is None
-        for p, index, r in zip(node.parents, node.indices, results, strict=False):
-            if p is None or r is None or (wanted is not None and p not in wanted):
-                continue
-            aval = p.aval[index] if type(p.aval) is tuple else p.aval
-            if node.extra is not None and "trace" in node.extra:
-                _check_nan(node, r)
-            value, made = fit(namespace() if self.taped else node.device.xp, r, aval)
-            self.cotangents.add(p, index, value, owned=fresh_ones or made)
+            arrived[key] = node.device.xp.add(before, value)
+            self.owned.add(key)
 
 
-def _check_nan(node: Node, r: Any) -> None:
+def _results(node: Node, parents: tuple[Any, ...], g: Any, xp: Any) -> Sequence[Any]:
+    """Apply the rules of an ordinary node for those `parents` that are not None."""
+    op, args, kwargs, out = node.op, node.args, node.kwargs, node.out
+    results: Sequence[Any]
+    if len(parents) == 1 and not kwargs:
+        results = (op.rules[0](xp, g, out, *args),)
+    else:
+        results = [
+            None if p is None else rule(xp, g, out, *args, **kwargs)
+            for rule, p in zip(op.rules, parents)  # noqa: B905 - strict= costs
+        ]
+    if not op.guard or surely_tame(node):
+        return results
+    finite = node.device.backend.surely_finite
+    return [r if r is None or finite(r) else keep_zero(xp, g, r) for r in results]
+
+
+def _modified(node: Node, t: Tensor) -> GraphError:
+    what = f"a parameter of shape {tuple(t._raw.shape)}, saved by {node.name}"
+    return GraphError(SAVED_MODIFIED.format(what=what))
+
+
+def _check_nan(node: Node, results: Sequence[Any]) -> None:
     xp = node.device.xp
-    raw = r._raw if type(r) in TENSORS else r
-    if bool(xp.any(xp.isnan(raw))):
-        where = "".join(node.extra["trace"]) if node.extra else ""
-        raise GraphError(f"{node.name} gave a NaN gradient; it was recorded here:\n{where}")
-
-
-def _free(node: Node) -> None:
-    node.args = None
-    node.out = None
-    node.aux = ()
-    node.kwargs = {}
-    node.checks = ()
-    node.parents = ()
+    for r in results:
+        if r is None:
+            continue
+        raw = r._raw if type(r) in TENSORS else r
+        if bool(xp.any(xp.isnan(raw))):
+            where = "".join(node.extra["trace"]) if node.extra else ""
+            raise GraphError(f"{node.name} gave a NaN gradient; it was recorded here:\n{where}")

@@ -6,11 +6,12 @@ general form.
 
 from __future__ import annotations
 
+import itertools
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
-from tinyxp._core import MODE, TENSORS, Aval, Leaf, Node, Tensor, save_mark
+from tinyxp._core import MODE, TENSORS, WATCHED, Aval, Leaf, Node, Tensor, save_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,10 +48,13 @@ class Op:
         Whether a rule can be infinite or NaN at a point where the cotangent is zero.
     on_tensors : bool
         Whether the rules take Tensors also in an ordinary pass, because they replay views.
+    ordinary : bool
+        Whether there are rules, and they take arrays of the library.
     """
 
     __slots__ = (
-        "custom", "each", "guard", "joint", "name", "on_tensors", "passes", "reads", "reads_out", "rules", "saves",
+        "custom", "each", "guard", "joint", "name", "on_tensors", "ordinary", "passes", "reads", "reads_out",
+        "rules", "saves",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -60,6 +64,7 @@ class Op:
         self.joint: Callable[..., Sequence[Any]] | None = None
         self.custom: Callable[..., Sequence[Any]] | None = None
         self.passes = self.guard = self.on_tensors = self.reads_out = False
+        self.ordinary = False
         self.reads: tuple[tuple[bool, ...], ...] = ()
         self.saves: dict[Any, tuple[bool, ...]] = {}
 
@@ -73,7 +78,7 @@ class Op:
         on_tensors: bool,
     ) -> None:
         """Fill in the line of the table."""
-        self.on_tensors = on_tensors
+        self.on_tensors, self.ordinary = on_tensors, bool(rules) and not on_tensors
         self.rules, self.each, self.passes, self.guard = tuple(rules), each, passes, guard
         self.reads = tuple(_reads(r) for r in (rules if each is None else (each,)))
 
@@ -110,9 +115,14 @@ def op(name: str) -> Op:
 
 
 # ---------------------------------------------------------------- recording
+# The paths of ordinary operations write every slot themselves: a helper would cost as much as the rest.
 _new_node = Node.__new__
 _new_aval = Aval.__new__
+_next = itertools.count(1).__next__
+NOTHING: dict[str, Any] = {}
 NO_CHECKS: tuple[tuple[Tensor, int], ...] = ()
+_ONLY_X, _ONLY_Y, _BOTH = 1, 2, 3
+_FIRST, _FIRSTS = (0,), (0, 0)  # the indices of most nodes
 
 
 def record1(op: Op, out: Tensor, x: Tensor, raw: Any, kwargs: dict[str, Any]) -> None:
@@ -120,17 +130,19 @@ def record1(op: Op, out: Tensor, x: Tensor, raw: Any, kwargs: dict[str, Any]) ->
     parent: Any = x._node
     aval = parent.aval if parent.nout == 1 else parent.aval[x._index]
     try:
-        reads_out, reads = op.saves[True]
+        reads_out, reads = op.saves[_ONLY_X]
     except KeyError:
-        reads_out, reads = op.saves[True] = op.read((True,))
+        reads_out, reads = op.saves[_ONLY_X] = op.read((True,))
     node = _new_node(Node)
     node.checks = NO_CHECKS
     if reads:
         node.args = (raw,)
-        if x._alias is None and type(parent) is Node:
-            x._shared = True
-        else:
+        if x._alias is not None:
             node.checks = _mark(x)
+        elif type(parent) is Leaf:
+            node.checks = ((x, x._version),)
+        else:
+            x._shared = True
     else:
         node.args = (aval,)
     r = out._raw
@@ -142,63 +154,55 @@ def record1(op: Op, out: Tensor, x: Tensor, raw: Any, kwargs: dict[str, Any]) ->
     node.op = op
     node.kwargs = kwargs
     node.parents = (parent,)
-    node.indices = (x._index,)
+    node.indices = (x._index,) if x._index else _FIRST
     node.device = x._device
     node.aux = ()
     node.extra = None
     node.nout = 1
+    node.seq = _next()
     node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, x._device)
     out._node = node
-    if MODE.watch is not None:
+    if WATCHED and MODE.watch is not None:
         MODE.watch(node)
 
 
-def record2(op: Op, out: Tensor, x: Any, y: Any, a: Any, b: Any) -> None:
-    """Make `out` part of the graph, as the result of `op` on two operands of which one requires grad.
+def record2(op: Op, out: Tensor, x: Tensor, y: Tensor, a: Any, b: Any) -> None:
+    """Make `out` part of the graph, as the result of `op` on two Tensors of which one requires grad.
 
     Parameters
     ----------
-    x, y : Tensor or number
-    a, b : array or number
+    a, b : array
         What the library computed with.
     """
     device = out._device
-    p: Any = x._node if type(x) in TENSORS else None
-    q: Any = y._node if type(y) in TENSORS else None
-    wanted = (p is not None, q is not None)
+    p: Any = x._node
+    q: Any = y._node
+    wanted = _ONLY_Y if p is None else _ONLY_X if q is None else _BOTH
     try:
         reads_out, reads_x, reads_y = op.saves[wanted]
     except KeyError:
-        reads_out, reads_x, reads_y = op.saves[wanted] = op.read(wanted)
+        reads_out, reads_x, reads_y = op.saves[wanted] = op.read((p is not None, q is not None))
+    i, j = x._index, y._index
     node = _new_node(Node)
-    checks = NO_CHECKS
-    i = j = 0
-    aval = None
-    if p is not None:
-        i = x._index
-        aval = p.aval if p.nout == 1 else p.aval[i]
-    if type(x) not in TENSORS:
-        a = x
-    elif reads_x:
-        if x._alias is None and type(p) is not Leaf:
-            x._shared = True
-        else:
-            checks = _mark(x)
+    node.checks = NO_CHECKS
+    ax = None if p is None else p.aval if p.nout == 1 else p.aval[i]
+    ay = None if q is None else q.aval if q.nout == 1 else q.aval[j]
+    if not reads_x:
+        a = _aval(x._raw, device) if ax is None else ax
+    elif x._alias is not None:
+        node.checks = _mark(x)
+    elif type(p) is Leaf:
+        node.checks = ((x, x._version),)
     else:
-        a = _aval(x._raw, device) if p is None else aval
-    if q is not None:
-        j = y._index
-        other = q.aval if q.nout == 1 else q.aval[j]
-        aval = aval or other
-    if type(y) not in TENSORS:
-        b = y
-    elif reads_y:
-        if y._alias is None and type(q) is not Leaf:
-            y._shared = True
-        else:
-            checks += _mark(y)
+        x._shared = True
+    if not reads_y:
+        b = _aval(y._raw, device) if ay is None else ay
+    elif y._alias is not None:
+        node.checks += _mark(y)
+    elif type(q) is Leaf:
+        node.checks += ((y, y._version),)
     else:
-        b = _aval(y._raw, device) if q is None else other
+        y._shared = True
     r = out._raw
     if reads_out:
         node.out = r
@@ -207,17 +211,74 @@ def record2(op: Op, out: Tensor, x: Any, y: Any, a: Any, b: Any) -> None:
         node.out = None
     node.args = (a, b)
     node.op = op
-    node.kwargs = {}
+    node.kwargs = NOTHING
     node.parents = (p, q)
-    node.indices = (i, j)
+    node.indices = (i, j) if i or j else _FIRSTS
     node.device = device
     node.aux = ()
     node.extra = None
-    node.checks = checks
     node.nout = 1
-    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, device)  # type: ignore[union-attr]
+    node.seq = _next()
+    aval: Any = ay if ax is None else ax
+    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, device)
     out._node = node
-    if MODE.watch is not None:
+    if WATCHED and MODE.watch is not None:
+        MODE.watch(node)
+
+
+def record_number(op: Op, out: Tensor, x: Any, y: Any, raw: Any) -> None:
+    """Make `out` part of the graph, as the result of `op` on a number and a Tensor that requires grad.
+
+    Parameters
+    ----------
+    x, y : Tensor or number
+        One of them is a number.
+    raw : array
+        What the library computed with for the other.
+    """
+    first = type(x) in TENSORS
+    t, number = (x, y) if first else (y, x)
+    wanted = _ONLY_X if first else _ONLY_Y
+    try:
+        reads_out, reads_x, reads_y = op.saves[wanted]
+    except KeyError:
+        reads_out, reads_x, reads_y = op.saves[wanted] = op.read((first, not first))
+    parent: Any = t._node
+    aval = parent.aval if parent.nout == 1 else parent.aval[t._index]
+    node = _new_node(Node)
+    node.checks = NO_CHECKS
+    if not (reads_x if first else reads_y):
+        raw = aval
+    elif t._alias is not None:
+        node.checks = _mark(t)
+    elif type(parent) is Leaf:
+        node.checks = ((t, t._version),)
+    else:
+        t._shared = True
+    r = out._raw
+    if reads_out:
+        node.out = r
+        out._shared = True
+    else:
+        node.out = None
+    if first:
+        node.args = (raw, number)
+        node.parents = (parent,)
+        node.indices = (t._index,) if t._index else _FIRST
+    else:
+        node.args = (number, raw)
+        node.parents = (None, parent)
+        node.indices = (0, t._index)
+    node.op = op
+    node.kwargs = NOTHING
+    node.device = out._device
+    node.aux = ()
+    node.extra = None
+    node.nout = 1
+    node.seq = _next()
+    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, out._device)
+    out._node = node
+    if WATCHED and MODE.watch is not None:
         MODE.watch(node)
 
 
@@ -227,18 +288,19 @@ def record_view(op: Op, out: Tensor, x: Tensor, args: tuple[Any, ...]) -> None:
     node = _new_node(Node)
     node.args = (parent.aval if parent.nout == 1 else parent.aval[x._index], *args)
     node.op = op
-    node.kwargs = {}
+    node.kwargs = NOTHING
     node.parents = (parent,)
-    node.indices = (x._index,)
+    node.indices = (x._index,) if x._index else _FIRST
     node.device = x._device
     node.out = None
     node.aux = ()
     node.extra = None
     node.checks = NO_CHECKS
     node.nout = 1
+    node.seq = _next()
     node.aval = _aval(out._raw, x._device)
     out._node = node
-    if MODE.watch is not None:
+    if WATCHED and MODE.watch is not None:
         MODE.watch(node)
 
 
@@ -301,7 +363,7 @@ def record(
     node.indices = tuple(
         [a._index if p is not None else 0 for a, p in zip(args, parents, strict=False)]
     )
-    node.checks, node.extra = tuple(checks), None
+    node.checks, node.extra, node.seq = tuple(checks), None, _next()
     if several:
         node.nout = len(outs)
         node.aval = tuple([_aval(o._raw, device) for o in outs])
@@ -312,7 +374,7 @@ def record(
         node.nout = 1
         node.aval = _aval(out._raw, device)  # type: ignore[union-attr]
         out._node = node  # type: ignore[union-attr]
-    if MODE.watch is not None:
+    if WATCHED and MODE.watch is not None:
         MODE.watch(node)
 
 

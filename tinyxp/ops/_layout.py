@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tinyxp._core import Alias, Tensor
 
 Strides = tuple[int, ...]
+Layout = (
+    tuple[tuple[int, ...], Strides] | None
+)  # shape and strides; None where there are no strides
 
 
 def c_strides(shape: Sequence[int]) -> Strides:
@@ -33,32 +36,48 @@ def reshapes_in_place(x: Tensor, shape: tuple[int, ...]) -> bool:
     alias: Any = x._alias
     old = tuple(x._raw.shape)
     found = strides_of(alias)
-    return found is not None and reshaped(old, found, _completed(shape, math.prod(old))) is not None
+    if found is None or found == c_strides(old):
+        return found is not None
+    return reshaped(old, found, _completed(shape, math.prod(old))) is not None
 
 
 def strides_of(alias: Alias) -> Strides | None:
-    """Return the strides of a view in its root; None where there are none, as for parts of complex numbers."""
-    shape: tuple[int, ...] = tuple(alias.root._raw.shape)
-    strides: Strides | None = c_strides(shape)
-    for step in alias.steps():
-        if strides is None:
-            return None
-        name = step.step.__name__
-        if name == "permute_dims":
-            axes = step.args[0]
-            shape, strides = tuple(shape[a] for a in axes), tuple(strides[a] for a in axes)
-        elif name == "reshape":
-            new = _completed(step.args[0], math.prod(shape))
-            strides, shape = reshaped(shape, strides, new), new
-        elif name == "getitem":
-            shape, strides = indexed(shape, strides, step.args[0])
-        elif name == "broadcast_to":
-            shape, strides = _broadcast(shape, strides, step.args[0])
-        elif name == "diagonal_view":
-            shape, strides = _diagonal(shape, strides, step.args[0])
-        else:
-            return None
-    return strides
+    """Return the strides of a view in its root; None where there are none, as for parts of complex numbers.
+
+    They are remembered with each view on the way, so that a view of a view costs no more than the first.
+    """
+    pending: list[Alias] = []
+    at: Alias | None = alias
+    while at is not None and not hasattr(at, "layout"):
+        pending.append(at)
+        at = at.parent
+    if at is None:
+        shape = tuple(alias.root._raw.shape)
+        found: Layout = shape, c_strides(shape)
+    else:
+        found = at.layout
+    for step in reversed(pending):
+        found = step.layout = None if found is None else _after(step, *found)
+    return None if found is None else found[1]
+
+
+def _after(step: Alias, shape: tuple[int, ...], strides: Strides) -> Layout:
+    """Return shape and strides after one step of making a view."""
+    name = step.step.__name__
+    if name == "permute_dims":
+        axes = step.args[0]
+        return tuple(shape[a] for a in axes), tuple(strides[a] for a in axes)
+    if name == "reshape":
+        new = _completed(step.args[0], math.prod(shape))
+        if strides == c_strides(shape):
+            return new, c_strides(new)
+        found = reshaped(shape, strides, new)
+        return None if found is None else (new, found)
+    if name == "getitem":
+        return indexed(shape, strides, step.args[0])
+    if name == "broadcast_to":
+        return _broadcast(shape, strides, step.args[0])
+    return _diagonal(shape, strides, step.args[0]) if name == "diagonal_view" else None
 
 
 def _completed(shape: tuple[int, ...], size: int) -> tuple[int, ...]:

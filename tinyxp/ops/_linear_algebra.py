@@ -45,15 +45,15 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
         x1 = _dispatch.operand(x1, x2._device if type(x2) in TENSORS else None)
     if type(x2) not in TENSORS:
         x2 = _dispatch.operand(x2, x1._device)
-    m, n = len(x1._raw.shape), len(x2._raw.shape)
-    if m == 0 or n == 0 or x1._raw.shape[-1] != x2._raw.shape[n - 2 if n > 1 else 0]:
+    a, b = x1._raw.shape, x2._raw.shape
+    m, n = len(a), len(b)
+    if m == 0 or n == 0 or a[-1] != b[n - 2 if n > 1 else 0]:
         raise ShapeError(
             f"matmul expects (..., M, K) @ (..., K, N) with equal K; got {x1.shape} @ {x2.shape}"
         )
     if n == 2 < m:  # noqa: PLR2004 - many rows with one matrix: a single product, not one for each
-        lead = _dispatch.size_of(x1._raw.shape[:-1])
-        rows = reshape(x1, (lead, x1._raw.shape[-1]))
-        return reshape(_matmul(rows, x2), (*x1._raw.shape[:-1], x2._raw.shape[-1]))
+        rows = reshape(x1, (_dispatch.size_of(a[:-1]), a[-1]))
+        return reshape(_matmul(rows, x2), (*a[:-1], b[-1]))
     return _matmul(x1, x2)
 
 

@@ -66,6 +66,8 @@ def sum(x: Tensor, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = 
     >>> xp.sum(xp.Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0).tolist()
     [4.0, 6.0]
     """
+    if dtype is None:
+        return _reduce("sum", x, axis, keepdims=keepdims)
     x, options = _accumulating(x, dtype)
     return _reduce("sum", x, axis, keepdims=keepdims, **options)
 

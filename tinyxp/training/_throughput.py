@@ -59,10 +59,11 @@ def _timed(run: Callable[[], Any], device: Device) -> float:
     return perf_counter() - start
 
 
-def flops_per_token(*, matrix_parameters: int, layers: int, context: int, width: int) -> float:
+def flops_per_token(*, matrix_parameters: int, layers: int, context: float, width: int) -> float:
     """Return the floating-point operations that training spends on a token, forward and backward.
 
-    ``6 N + 12 L T D`` with N the parameters that take part in products, L layers, context T and width D
+    ``6 N + 12 L T D`` with N the parameters that take part in products, L layers, width D, and T the
+    positions that each attends to on average: the context, or half of it where a mask spares the rest
     (A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022, appendix B).
 
     Examples
