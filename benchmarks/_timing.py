@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +53,10 @@ def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
 def machine() -> dict[str, str]:
     """Describe the machine and the versions that were compared."""
     found = {"cpu": _cpu(), "cores": str(os.cpu_count()), "python": platform.python_version()}
-    for module in ("numpy", "torch", "tinyxp"):
+    for name in ("tinyxp", "numpy", "numba", "torch", "jax", "autograd"):
         try:
-            found[module] = __import__(module).__version__
-        except ImportError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found
 

@@ -1,128 +1,182 @@
-"""A training step of a GPT in tinyxp and in PyTorch, in turn, in one run.
+"""A GPT's training step and forward pass in tinyxp, PyTorch, JAX and HIPS autograd, in turn, in one run.
 
-    python benchmarks/bench_gpt.py tiny baby [--threads 2] [--json FILE]
+    python benchmarks/bench_gpt.py tiny baby [--contenders tinyxp,torch] [--threads 2] [--busy]
+                                   [--json FILE] [--plot FILE]
 
-Both train the same model on the same tokens with AdamW in float32: PyTorch eager with its fused AdamW,
-scaled_dot_product_attention and one product for q, k and v.
+Every contender starts from the same weights, sees the same batch and takes steps of AdamW in float32. That it
+does the same work is shown by its first losses, which must agree with PyTorch's to 1e-4. Each lives in a process
+of its own, and they take turns: thread pools of two libraries in one process disturb each other.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-from typing import Any, NamedTuple
+import importlib.util
+import statistics
+import sys
+from contextlib import nullcontext
+from typing import Any
 
-from _timing import interleaved, machine, medians, write
+from _gpt import CONTENDERS, SIZES, cores, environment
+from _timing import machine, write
+from _workers import SQUARES, alone, busy, sgemm, start, turn
 
-
-class Size(NamedTuple):
-    """Shape of a model and of its batches."""
-
-    vocab: int
-    width: int
-    layers: int
-    heads: int
-    context: int
-    batch: int
+CLOSE = 1e-4  # how far losses of the first steps may lie apart
+FIRST = 5  # steps before the clock runs, whose losses are compared
 
 
-SIZES = {
-    "tiny": Size(65, 64, 2, 2, 32, 8),
-    "baby": Size(65, 128, 4, 4, 64, 12),
-    "small": Size(65, 384, 6, 6, 256, 8),
-    "mid": Size(5000, 512, 4, 8, 256, 4),
-}
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; return 1 if the contenders did not do the same work."""
+    args = _parser().parse_args(argv)
+    names = _known(args.contenders.split(","))
+    if args.one_process and "tinyxp" in names:  # Numba cannot be there and not be there
+        names = [n for n in names if n != "tinyxp-plain"]
+    print(", ".join(f"{k} {v}" for k, v in machine().items()))
+    print(f"{args.threads} thread{'s' * (args.threads > 1)}, {_conditions(args)}")
+    peaks = _peaks(args)
+    results, agree = {}, True
+    for size in args.sizes:
+        mine = [n for n in names if size in CONTENDERS[n].sizes]
+        results[size] = measure(mine, size, args)
+        agree &= same_work(size, results[size]["losses"])
+    peaks = {
+        lib: max(peak, again)
+        for (lib, peak), again in zip(peaks.items(), _peaks(args).values(), strict=True)
+    }
+    best = max(peaks.values())
+    print(f"best square product of float32, GFLOP/s: {_joined(peaks, 1e-9)}")
+    for size, found in results.items():
+        _add_rates(size, found, best)
+        _print(size, found)
+    conditions = {"threads": args.threads, "conditions": _conditions(args)}
+    write(args.json, conditions | {"sgemm_peak": peaks, "sizes": results})
+    if args.plot:
+        _plot(args.plot, results)
+    return 0 if agree else 1
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("sizes", nargs="*", default=["tiny", "baby"], choices=[*SIZES, []])
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="default: %(default)s")
+    parser.add_argument("--what", default="step,forward", help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--turns", type=int, default=9, help="of each contender")
+    parser.add_argument("--seconds", type=float, default=0.4, help="about how long a turn lasts")
+    parser.add_argument("--busy", action="store_true", help="keep all cores busy meanwhile")
+    parser.add_argument(
+        "--squares",
+        type=int,
+        nargs="*",
+        default=SQUARES,
+        help="sides of the products that give the peak",
+    )
+    parser.add_argument("--one-process", action="store_true", help="one process for all contenders")
     parser.add_argument("--json", help="write the results to this file")
-    args = parser.parse_args()
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        os.environ[name] = str(args.threads)  # read when the libraries are loaded, below
-    print(", ".join(f"{k} {v}" for k, v in machine().items()), f"{args.threads} threads")
-    print(f"{'':8}{'tinyxp ms':>11}{'torch ms':>11}{'ratio':>8}")
-    results = {}
-    for name in args.sizes:
-        jobs = {"tinyxp": tinyxp_step(SIZES[name]), "torch": torch_step(SIZES[name], args.threads)}
-        found = medians(interleaved(jobs, repeats=args.repeats))
-        results[name] = found
-        ours, theirs = found["tinyxp"] * 1e3, found["torch"] * 1e3
-        print(f"{name:8}{ours:11.1f}{theirs:11.1f}{ours / theirs:8.2f}")
-    write(args.json, results)
+    parser.add_argument("--plot", help="draw the ratios to this file (needs matplotlib)")
+    return parser
 
 
-def tinyxp_step(size: Size) -> Any:
-    """Return a function that does one training step."""
-    import tinyxp as xp
-
-    model = xp.GPT(size.vocab, size.width, size.layers, size.heads, size.context, seed=0)
-    optimizer = xp.optim.AdamW(model.parameters(), lr=1e-3)
-    generator = xp.random.Generator(0)
-    x, y = (generator.integers(0, size.vocab, (size.batch, size.context)) for _ in range(2))
-    loss_of = xp.nn.CrossEntropyLoss()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss_of(model(x), y).backward()
-        optimizer.step()
-
-    return step
+def _conditions(args: argparse.Namespace) -> str:
+    where = "all in one process" if args.one_process else "each in a process of its own"
+    return f"{where}, {'all cores kept busy' if args.busy else 'nothing else started'}"
 
 
-def torch_step(size: Size, threads: int) -> Any:
-    """Return a function that does the same in PyTorch."""
-    import torch
-    from torch import nn
-    from torch.nn import functional as F  # noqa: N812 - its usual name
+def _known(names: list[str]) -> list[str]:
+    if unknown := set(names) - set(CONTENDERS):
+        raise SystemExit(f"no contender {min(unknown)!r}; there are {', '.join(CONTENDERS)}")
+    return names
 
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
 
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            w = size.width
-            self.ln1, self.ln2 = nn.LayerNorm(w), nn.LayerNorm(w)
-            self.qkv, self.out = nn.Linear(w, 3 * w), nn.Linear(w, w)
-            self.up, self.down = nn.Linear(w, 4 * w), nn.Linear(4 * w, w)
+def _peaks(args: argparse.Namespace) -> dict[str, float]:
+    """Return the best rate of a square product in NumPy and in PyTorch, where it is installed."""
+    libraries = {"numpy": "tinyxp", "torch": "torch"}
+    return {
+        library: alone(environment(name, args.threads), sgemm, library, args.threads, args.squares)
+        for library, name in libraries.items()
+        if importlib.util.find_spec(library)
+    }
 
-        def forward(self, x: Any) -> Any:
-            b, t, w = x.shape
-            heads = self.qkv(self.ln1(x)).view(b, t, 3, size.heads, w // size.heads)
-            q, k, v = heads.permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.out(mixed.transpose(1, 2).reshape(b, t, w))
-            return x + self.down(F.gelu(self.up(self.ln2(x)), approximate="tanh"))
 
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(size.vocab, size.width)
-            self.positions = nn.Embedding(size.context, size.width)
-            self.blocks = nn.Sequential(*[Block() for _ in range(size.layers)])
-            self.ln = nn.LayerNorm(size.width)
-            self.head = nn.Linear(size.width, size.vocab, bias=False)
+def measure(names: list[str], size: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the first losses and, for ``step`` and ``forward``, the medians of each contender's turns."""
+    workers, losses = start(names, size, args.threads, steps=FIRST, one_process=args.one_process)
+    found: dict[str, Any] = {"losses": losses}
+    with busy(cores()) if args.busy else nullcontext():
+        for what in args.what.split(","):
+            turns: dict[str, list[float]] = {name: [] for name in workers}
+            for count in range(args.turns + 1):
+                for name, worker in workers.items():
+                    took = worker.call(turn, name, what, args.seconds)
+                    turns[name] += [took] if count else []  # the first may still compile
+            found[what] = {name: {"turns": took} for name, took in turns.items()}
+    for worker in workers.values():
+        worker.close()
+    return found
 
-        def forward(self, ids: Any) -> Any:
-            x = self.tokens(ids) + self.positions.weight[: ids.shape[1]]
-            return self.head(self.ln(self.blocks(x)))
 
-    model = Model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    x, y = (torch.randint(size.vocab, (size.batch, size.context)) for _ in range(2))
+def same_work(size: str, losses: dict[str, list[float]]) -> bool:
+    """Print how far the first losses lie from PyTorch's, or from the first contender's."""
+    judge = "torch" if "torch" in losses else next(iter(losses))
+    apart = {
+        name: max(abs(a - b) for a, b in zip(found, losses[judge], strict=True))
+        for name, found in losses.items()
+    }
+    verdict = "the same work" if max(apart.values()) <= CLOSE else "NOT THE SAME WORK"
+    print(
+        f"{size}: {verdict}: {judge}'s losses {' '.join(f'{x:.4f}' for x in losses[judge])};",
+        end=" ",
+    )
+    print(
+        "largest differences " + ", ".join(f"{k} {v:.0e}" for k, v in apart.items() if k != judge)
+    )
+    return verdict == "the same work"
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x).view(-1, size.vocab), y.view(-1)).backward()
-        optimizer.step()
 
-    return step
+def _add_rates(size: str, found: dict[str, Any], peak: float) -> None:
+    flops = {"step": SIZES[size].flops(), "forward": SIZES[size].flops() / 3}
+    for what in [w for w in flops if w in found]:
+        for row in found[what].values():
+            row["seconds"] = statistics.median(row["turns"])
+            row["flops_per_s"] = flops[what] / row["seconds"]
+            row["of_peak"] = row["flops_per_s"] / peak
+        if "torch" in found[what]:
+            for row in found[what].values():
+                row["to_torch"] = row["seconds"] / found[what]["torch"]["seconds"]
+
+
+def _print(size: str, found: dict[str, Any]) -> None:
+    for what in [w for w in ("step", "forward") if w in found]:
+        print(f"\n{size + ' ' + what:16}{'ms':>10}{'to torch':>10}{'GFLOP/s':>10}{'of peak':>9}")
+        for name, row in found[what].items():
+            ratio = f"{row['to_torch']:.2f}" if "to_torch" in row else ""
+            rate = f"{row['flops_per_s'] / 1e9:.1f}"
+            print(
+                f"{name:16}{row['seconds'] * 1e3:>10.2f}{ratio:>10}{rate:>10}{row['of_peak']:>9.0%}"
+            )
+
+
+def _joined(values: dict[str, float], unit: float) -> str:
+    return ", ".join(f"{k} {v * unit:.0f}" for k, v in values.items() if v)
+
+
+def _plot(path: str, results: dict[str, Any]) -> None:
+    """Draw the time of a step as a multiple of PyTorch's: a group of bars for each size."""
+    from matplotlib import pyplot as plt
+
+    names = [n for n in CONTENDERS if any(n in found["step"] for found in results.values())]
+    figure, ax = plt.subplots(figsize=(2 + 2 * len(results), 4), layout="constrained")
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        rows = [found["step"].get(name, {}) for found in results.values()]
+        places = [group + (i - len(names) / 2 + 0.5) * width for group in range(len(rows))]
+        ax.bar(places, [row.get("to_torch", 0.0) for row in rows], width, label=name)
+    ax.axhline(1, color="black", linewidth=0.8)
+    ax.set_xticks(range(len(results)), list(results))
+    ax.set_ylabel("time of a training step / PyTorch eager")
+    ax.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
