@@ -24,14 +24,15 @@ ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TORCH = "torch==2.13.0"
 FULL = ".[half,plot,progress,strict]"  # what the suite can make use of, without a GPU and PyTorch
+FAST = ".[fast,half,plot,progress,strict]"  # and with compiled kernels under NumPy
 EMULATORS = (ROOT.parent / "shared" / "cuda-emulator", ROOT / "shared" / "cuda-emulator")
 
 
 # ---------------------------------------------------------------- what `nox` runs
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the suite on NumPy and on array-api-strict, and every example in a docstring."""
-    session.install("-e", FULL, *group("test"))
+    """Run the suite on NumPy with its kernels and on array-api-strict, and every example in a docstring."""
+    session.install("-e", FAST, *group("test"))
     pytest(session, "--backend=numpy", "--backend=strict")
     if not session.posargs:
         session.run("pytest", "--doctest-modules", "tinyxp", env=ONE_THREAD)
@@ -62,13 +63,8 @@ def demo(session: nox.Session) -> None:
 @nox.session(default=False, tags=["ci"])
 def torch(session: nox.Session) -> None:
     """Run the suite on PyTorch tensors (CPU)."""
-    version = session.run(
-        "python", "-c", "import sys; print(*sys.version_info[:2], sep='.')", silent=True
-    )
-    if str(version).strip() != "3.11":
-        session.skip(
-            f"{TORCH} is held on Python 3.11 only, this is {version}: nox -P 3.11 -s torch"
-        )
+    if not torch_is_held(session):
+        session.skip(f"{TORCH} is held on Python 3.11 only: nox -P 3.11 -s torch")
     session.install("-e", FULL, TORCH, *group("test"))
     pytest(session, "--backend=torch")
 
@@ -76,12 +72,10 @@ def torch(session: nox.Session) -> None:
 @nox.session(default=False, tags=["ci"])
 def cupy(session: nox.Session) -> None:
     """Run the suite on CuPy over an emulated GPU, where the emulator lies beside the checkout."""
-    found = [p for p in EMULATORS if (p / "setup.sh").is_file()]
-    if not found:
+    if emulator() is None:
         session.skip(f"no emulator in {' or '.join(map(str, EMULATORS))}; on a GPU: nox -s cuda")
-    session.install("-e", FULL, "numpy<2.6", *group("test"))
-    python = str(Path(session.bin) / "python")
-    session.run("bash", str(found[0] / "setup.sh"), "--install", python, external=True)
+    session.install("-e", FULL, *group("test"))
+    install_cupy(session)
     pytest(session, "--backend=cupy")
 
 
@@ -144,31 +138,69 @@ def cuda(session: nox.Session) -> None:
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Run the suite on NumPy and array-api-strict, and hold the line on coverage."""
-    session.install("-e", FULL, *group("coverage"))
+    session.install("-e", FAST, *group("coverage"))
     pytest(session, "--backend=numpy", "--backend=strict", "--cov", "--cov-fail-under=90")
 
 
 @nox.session(default=False)
 def array_api(session: nox.Session) -> None:
     """Run the official suite of the Array API standard over tinyxp; ``nox -s array_api -- numpy --record``."""
-    session.install("-e", FULL, *group("conformance"))
-    session.run("python", "conformance/array_api.py", *(session.posargs or ["numpy", "strict"]))
+    there = {"torch": torch_is_held(session), "cupy": emulator() is not None}
+    options = session.posargs or ["numpy", "strict", *(name for name in there if there[name])]
+    session.install("-e", FULL, *group("suite"))
+    if "torch" in options:
+        session.install(TORCH)
+    if "cupy" in options:
+        install_cupy(session)
+    session.run("python", "conformance/array_api.py", *options, env=ONE_THREAD)
+    session.run("pytest", "conformance/test_exceptions.py", "-k", "not scipy", env=ONE_THREAD)
 
 
-@nox.session(default=False)
+@nox.session(default=False, python=None if sys.version_info >= (3, 12) else "3.13")
 def scipy(session: nox.Session) -> None:
     """Run SciPy's own tests, and a survey of gradients through it, with Tensors as the array type."""
-    session.install("-e", FULL, *group("conformance"))
+    session.install("-e", FULL, *group("consumers"))
     session.run("python", "conformance/scipy_tests.py", *session.posargs, env=ONE_THREAD)
     if not session.posargs:
         session.run("python", "conformance/consumers.py", env=ONE_THREAD)
-        session.run(
-            "pytest", "conformance", "-o", "addopts=--import-mode=importlib", env=ONE_THREAD
-        )
+        session.run("pytest", "conformance", env=ONE_THREAD)
+
+
+@nox.session(default=False)
+def references(session: nox.Session) -> None:
+    """Compare derivatives with HIPS autograd's, JAX's and PyTorch's: all of the first, edges, random programs."""
+    session.install("-e", FULL, *group("references"))
+    if torch_is_held(session):
+        session.install(TORCH)
+    session.run("python", "conformance/hips.py", env=ONE_THREAD)
+    session.run("pytest", "conformance/test_hips.py", "tests/test_edges.py", env=ONE_THREAD)
+    session.run("python", "conformance/random_programs.py", *session.posargs, env=ONE_THREAD)
 
 
 # ---------------------------------------------------------------- helpers
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+
+
+def torch_is_held(session: nox.Session) -> bool:
+    """Whether the Python of a session is the one that PyTorch is tried with."""
+    program = "import sys; print(sys.version_info[:2] == (3, 11))"
+    return str(session.run("python", "-c", program, silent=True)).strip() == "True"
+
+
+def emulator() -> Path | None:
+    """Return the folder of the emulator of a GPU, where there is one."""
+    return next((p for p in EMULATORS if (p / "setup.sh").is_file()), None)
+
+
+def install_cupy(session: nox.Session) -> None:
+    """Install CuPy: over the emulated GPU where there is an emulator, else for CUDA 13."""
+    folder = emulator()
+    if folder is None:
+        session.install("-e", ".[cuda13]")
+        return
+    session.install("numpy<2.6")  # the newest that the emulator was tried with
+    python = str(Path(session.bin) / "python")
+    session.run("bash", str(folder / "setup.sh"), "--install", python, external=True)
 
 
 def group(name: str) -> tuple[str, ...]:
