@@ -440,3 +440,22 @@ def test_a_step_beyond_the_room_of_the_cache_writes_nowhere():
     step(x, arrays, keys, values, None, start=6, eps=1e-5, approximate="tanh")
     assert (keys == before[0]).all()
     assert (values == before[1]).all()
+
+
+def test_without_more_threads_the_caller_does_the_work(threads, monkeypatch):
+    threads(4)
+    fresh = _pool._Threads()
+    fresh.count = 4
+    monkeypatch.setattr(_pool, "_threads", fresh)
+
+    def no_thread(_self):
+        raise RuntimeError("can't start new thread")
+
+    expected = gradients()
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    again = _pool._Threads()
+    again.count = 4
+    monkeypatch.setattr(_pool, "_threads", again)
+    assert gradients() == expected
+    assert again.running == 0
+    assert again.jobs.empty()

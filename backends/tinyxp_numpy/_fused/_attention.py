@@ -146,7 +146,7 @@ def _heads(x: Array, lead: tuple[int, ...]) -> Array:
 def _match(q: Array, k: Array, v: Array) -> bool:
     """Whether queries are as long as keys, and there is a value for each key; kernels check nothing."""
     matrices = min(q.ndim, k.ndim, v.ndim) > 1
-    return matrices and q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2]
+    return bool(matrices and q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2])
 
 
 def _is_of_rows(x: Array) -> bool:
