@@ -144,18 +144,24 @@ class _Threads:
         """Ask `helpers` threads to work on `job`."""
         job.serial, job.seen = next(self.serials), int(self.board[_DONE])
         if self.running < helpers:
-            with self.lock:
-                while self.running < helpers:
-                    self.running += 1
-                    threading.Thread(
-                        target=_serve,
-                        args=(self.jobs, self.board),
-                        name="tinyxp-kernels",
-                        daemon=True,
-                    ).start()
-        for _ in range(helpers):
+            self._start_more(helpers)
+        for _ in range(min(helpers, self.running)):
             self.jobs.put(job)
         self.board[_ASKED] += 1
+
+    def _start_more(self, wanted: int) -> None:
+        """Start threads until `wanted` run, or the system gives no more: then the caller does their work."""
+        with self.lock:
+            while self.running < wanted:
+                args = (self.jobs, self.board)
+                thread = threading.Thread(
+                    target=_serve, args=args, name="tinyxp-kernels", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError:  # "can't start new thread"
+                    return
+                self.running += 1
 
 
 def _serve(jobs: SimpleQueue[_Job], board: Any) -> None:

@@ -47,7 +47,8 @@ class set_grad_enabled(ContextDecorator):  # noqa: N801 - used like a function
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        MODE.grad = self._before.pop()
+        MODE.grad = self._before[-1]  # first of all: Ctrl-C may come between any two steps
+        del self._before[-1]
 
 
 class no_grad(set_grad_enabled):  # noqa: N801 - used like a function
@@ -128,7 +129,8 @@ class use_fused(ContextDecorator):  # noqa: N801 - used like a function
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        MODE.fused = self._before.pop()
+        MODE.fused = self._before[-1]
+        del self._before[-1]
 
 
 def is_grad_enabled() -> bool:

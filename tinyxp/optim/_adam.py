@@ -119,8 +119,7 @@ class Adam(Optimizer):
             state = self.state.setdefault(p, {})
             if "exp_avg" not in state or (group["amsgrad"] and "max_exp_avg_sq" not in state):
                 self._begin(p, state, group)
-            state["step"] = step = int(state.get("step", 0)) + 1
-            batches.setdefault((p.device, step), []).append(p)
+            batches.setdefault((p.device, int(state.get("step", 0)) + 1), []).append(p)
         for (device, step), batch in batches.items():
             slots = [
                 [self._raw(self.state[p][name], p) for p in batch] for name in self.slots(group)
@@ -134,6 +133,7 @@ class Adam(Optimizer):
                 **self._options(group),
             )
             for p in batch:
+                self.state[p]["step"] = step
                 _core.written(p)
 
     def _begin(self, p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
