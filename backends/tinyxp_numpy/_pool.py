@@ -39,13 +39,8 @@ def parts_of(n: int, weight: int) -> int:
 
 
 def items_of(parts: int) -> int:
-    """Return into how many items work on `parts` ranges is grouped where larger pieces are more efficient.
-
-    One a thread, or where there is much to do two: when one is late, the others take its second.
-    """
-    if _threads.count == 1:
-        return 1
-    return min(parts, _threads.count * (2 if parts == _MOST_PARTS else 1))
+    """Return into how many items work on `parts` ranges is grouped where larger pieces are more efficient."""
+    return min(parts, _threads.count)
 
 
 def run(kernel: Callable[..., Any], n: int, weight: int, *args: Any) -> None:
