@@ -221,7 +221,7 @@ def support_einops() -> None:
         return
     from einops._backends import AbstractBackend  # type: ignore[import-not-found,unused-ignore]
 
-    class TinyxpBackend(AbstractBackend):  # type: ignore[misc]  # einops has no types
+    class TinyxpBackend(AbstractBackend):  # type: ignore[misc,unused-ignore]  # einops has no types
         """Tensors for einops."""
 
         framework_name = "tinyxp"
