@@ -35,7 +35,7 @@ class CountingBackend(Backend):
 
     name = "counting"
     # NumPy's deviations from the standard, which tinyxp knows how to correct.
-    repairs: ClassVar[frozenset[str]] = frozenset({"expm1", "floor_divide", "tanh"})
+    repairs: ClassVar[frozenset[str]] = frozenset({"acosh", "expm1", "floor_divide", "tanh"})
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
