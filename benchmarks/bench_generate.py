@@ -117,7 +117,7 @@ def _torch_step(weights: dict[str, Any], size: Size) -> Callable[..., Any]:
     d, heads = size.width, size.heads
     # F.linear takes (out, in); laid out so, as its own modules have it
     w = {
-        k: x.T.contiguous() if x.ndim == 2 and "embedding" not in k else x  # noqa: PLR2004
+        k: x.T.contiguous() if x.ndim == 2 and "embedding" not in k else x  # noqa: PLR2004 - a matrix
         for k, x in weights.items()
     }
     names = (

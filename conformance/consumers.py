@@ -192,7 +192,7 @@ def examine(call: Call) -> tuple[str, str]:
             return NUMBER, f"returns {', '.join(sorted(kinds))}"
         recorded = any(r.requires_grad for r in results)
         ours = by_gradients(results, inputs) if recorded else [0.0] * len(directions(arrays))
-    except Exception as e:  # noqa: BLE001
+    except Exception as e:  # noqa: BLE001 - whatever it raises is the finding
         return REFUSED, summary(e)
     value, should = weighted_sum([r.detach() for r in results]), weighted_sum(plain)
     if not math.isclose(value, should, rel_tol=1e-9, abs_tol=1e-12):

@@ -261,11 +261,11 @@ def weights(value: Any) -> Any:
 def of_autograd(call: Call, inputs: dict[str, Any]) -> tuple[Any, list[Any]]:
     """Return the value and the gradients, by the convention of PyTorch and tinyxp."""
     anp = THEIRS["np"]
-    value = np.asarray(eval(call.theirs, {**THEIRS, **CONSTANTS, **inputs}))  # noqa: S307
+    value = np.asarray(eval(call.theirs, {**THEIRS, **CONSTANTS, **inputs}))  # noqa: S307 - expressions of this repository
     w = weights(value)
 
     def loss(*args: Any) -> Any:
-        out = eval(call.theirs, {**THEIRS, **CONSTANTS, **dict(zip(inputs, args, strict=True))})  # noqa: S307
+        out = eval(call.theirs, {**THEIRS, **CONSTANTS, **dict(zip(inputs, args, strict=True))})  # noqa: S307 - expressions of this repository
         return anp.sum(anp.real(np.conj(w) * out))
 
     found = autograd.grad(loss, tuple(range(len(inputs))))(*inputs.values())
@@ -286,7 +286,7 @@ def ours(call: Call) -> Callable[..., Any]:
     constants = {n: tinyxp.asarray(a) for n, a in CONSTANTS.items()}
 
     def function(*args: Any) -> Any:
-        return eval(call.ours, {**OURS, **constants, **dict(zip(call.names, args, strict=True))})  # noqa: S307
+        return eval(call.ours, {**OURS, **constants, **dict(zip(call.names, args, strict=True))})  # noqa: S307 - expressions of this repository
 
     return function
 

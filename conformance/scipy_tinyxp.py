@@ -28,7 +28,7 @@ def detach_in_comparisons() -> None:
     """
     from scipy._lib import _array_api
 
-    check, copy = _array_api._strict_check, _array_api._xp_copy_to_numpy  # noqa: SLF001
+    check, copy = _array_api._strict_check, _array_api._xp_copy_to_numpy  # noqa: SLF001 - SciPy has no public way in
     close = _array_api.xp_assert_close
 
     def assert_close(actual: Any, desired: Any, *, atol: Any = 0, **options: Any) -> None:
@@ -38,8 +38,8 @@ def detach_in_comparisons() -> None:
         actual, desired, xp = check(actual, desired, xp, **options)
         return detached(actual), detached(desired), xp
 
-    _array_api._strict_check = strict_check  # noqa: SLF001
-    _array_api._xp_copy_to_numpy = lambda x: copy(detached(x))  # noqa: SLF001
+    _array_api._strict_check = strict_check  # noqa: SLF001 - SciPy has no public way in
+    _array_api._xp_copy_to_numpy = lambda x: copy(detached(x))  # noqa: SLF001 - SciPy has no public way in
     _array_api.xp_assert_close = assert_close
 
 

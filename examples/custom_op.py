@@ -43,7 +43,7 @@ class Swish(Function):
 smooth_max = defvjp(
     xp.logaddexp,
     lambda g, out, x, y: g * xp.exp(x - out),  # noqa: ARG005 - every rule gets all arguments
-    lambda g, out, x, y: g * xp.exp(y - out),  # noqa: ARG005
+    lambda g, out, x, y: g * xp.exp(y - out),  # noqa: ARG005 - the arguments of every rule
 )
 
 

@@ -77,7 +77,7 @@ def check(times: xp.Tensor, seen: xp.Tensor) -> float:
     """Return how far the gradient is from central differences, relative to its length."""
     orbit = xp.Tensor(GUESS, requires_grad=True)
     misfit(orbit, times, seen).backward()
-    assert orbit.grad is not None  # noqa: S101
+    assert orbit.grad is not None  # noqa: S101 - a check of the example
     found, h = orbit.grad.numpy(), 1e-5
     steps = h * np.eye(len(GUESS))
     differences = [

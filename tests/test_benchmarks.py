@@ -37,7 +37,7 @@ def losses(gpt, name, steps=4):
 def test_other_libraries_do_the_same_work(load, name):
     gpt = load("_gpt")
     for library in gpt.CONTENDERS[name].libraries:
-        pytest.importorskip(library, exc_type=ImportError)
+        pytest.importorskip(library, reason="a contender", exc_type=ImportError)
     ours, theirs = losses(gpt, "tinyxp"), losses(gpt, name)
     assert ours == pytest.approx(theirs, abs=1e-4)
     assert ours[-1] < ours[0] - 0.1  # so a step that does nothing would be seen
@@ -56,7 +56,7 @@ def test_the_flops_of_a_step_are_those_of_its_products(load):
 
 
 def test_a_run_keeps_what_it_printed(tmp_path):
-    pytest.importorskip("numpy")
+    pytest.importorskip("numpy", reason="compares with NumPy")
     path = tmp_path / "found.json"
     who = ("tiny", "--contenders", "tinyxp,tinyxp-plain", "--threads", "1")
     quickly = ("--turns", "1", "--seconds", "0.01", "--squares", "64")

@@ -147,7 +147,7 @@ def test_masked_factors_leave_no_nan_behind(xp):
 
 # ---------------------------------------------------------------- libraries
 def test_einops(xp):
-    einops = pytest.importorskip("einops")
+    einops = pytest.importorskip("einops", reason="runs einops")
     consumers.support_einops()
     consumers.support_einops()  # once is enough
     x = xp.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
@@ -160,7 +160,7 @@ def test_einops(xp):
 
 
 def test_array_api_extra(xp):
-    xpx = pytest.importorskip("array_api_extra")
+    xpx = pytest.importorskip("array_api_extra", reason="runs array-api-extra")
     x = xp.Tensor([1.0, 2.0, 3.0], requires_grad=True)
     xpx.at(x * 1.0)[1].multiply(5.0).sum().backward()
     assert x.grad.tolist() == [1.0, 5.0, 1.0]
@@ -171,7 +171,7 @@ def test_array_api_extra(xp):
 def _surveyed_versions():
     for library, version in (("scipy", "1.18"), ("sklearn", "1.9"), ("einops", "0.8")):
         pytest.importorskip(library, minversion=version, reason="the page is about these versions")
-    pytest.importorskip("array_api_extra")
+    pytest.importorskip("array_api_extra", reason="runs array-api-extra")
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def test_transposed_convolution(xp, case, more):
 
 def test_pytorch_agrees(xp):
     """On every case of this file."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     for case in CONVOLUTIONS:
         d, shape, out, kernel, options = case
         inner = shape[1] // options.get("groups", 1)

@@ -93,7 +93,7 @@ def test_a_buffer_is_used_where_it_lies(code):
 
 
 def test_numpy_tokens_are_taken():
-    np = pytest.importorskip("numpy")
+    np = pytest.importorskip("numpy", reason="compares with NumPy")
     data = TokenDataset(np.arange(50, dtype="uint16"), vocab_size=50)
     assert len(data) == 50
 

@@ -84,7 +84,7 @@ def test_other_byte_orders_are_none_of_ours():
 
 
 def test_they_equal_those_of_torch():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     tinyxp.get_backend("torch")
     for name in (
         "bool",
@@ -223,7 +223,7 @@ def test_finfo_is_numpys_in_python_numbers(name):
 
 
 def test_finfo_of_bfloat16_is_that_of_torch():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     ours, theirs = tinyxp.finfo(tinyxp.bfloat16), torch.finfo(torch.bfloat16)
     assert (ours.bits, ours.eps, ours.max, ours.min, ours.smallest_normal) == (
         theirs.bits, theirs.eps, theirs.max, theirs.min, theirs.smallest_normal,

@@ -93,8 +93,8 @@ def test_here(xp, edge):
 
 @pytest.mark.parametrize("edge", EDGES, ids=ids)
 def test_pytorch(edge):
-    torch = pytest.importorskip("torch")
-    lib = pytest.importorskip("array_api_compat.torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    lib = pytest.importorskip("array_api_compat.torch", reason="compares with PyTorch")
     arguments = [torch.tensor(a, requires_grad=True) for a in edge.arguments]
     torch.sum(torch.real(evaluate(edge, lib, arguments) + 0j)).backward()
     assert cell([a.grad.numpy() for a in arguments]) == edge.pytorch
@@ -103,7 +103,7 @@ def test_pytorch(edge):
 @pytest.mark.parametrize("edge", EDGES, ids=ids)
 def test_jax(edge):
     """JAX's complex gradients are the conjugates of ours."""
-    jax = pytest.importorskip("jax")
+    jax = pytest.importorskip("jax", reason="compares with JAX")
     with jax.enable_x64(True):
         lib = jax.numpy
         arguments = [lib.asarray(a) for a in edge.arguments]

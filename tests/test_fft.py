@@ -89,7 +89,7 @@ def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch, name):
     """The check can fail: 0.1 % is seen."""
     line = _record.TABLE[f"fft.{name}"]
     rule = line.rules[0]
-    wrong = lambda xp, g, out, x, **kwargs: 1.001 * rule(xp, g, out, x, **kwargs)  # noqa: E731
+    wrong = lambda xp, g, out, x, **kwargs: 1.001 * rule(xp, g, out, x, **kwargs)  # noqa: E731 - a rule in passing
     monkeypatch.setattr(line, "rules", (wrong,))
     with pytest.raises(GradientError):
         gradcheck(getattr(xp.fft, name), xp.asarray(argument(name, 4)), order=1)
@@ -98,7 +98,7 @@ def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch, name):
 @pytest.mark.parametrize("name", [*ONE_AXIS, *SEVERAL_AXES])
 def test_gradients_are_those_of_pytorch(xp, name):
     """Values and gradients of a random combination, complex ones by PyTorch's convention."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     array = argument(name, 3, 4)
     x = xp.Tensor(array, requires_grad=True)
     y = getattr(xp.fft, name)(x, norm="forward")

@@ -10,7 +10,7 @@ from tinyxp import func, nn
 from tinyxp.autograd import checkpoint, grad, no_grad
 from tinyxp.errors import DTypeError, GraphError, ShapeError
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="compares with PyTorch")
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`torch.jit:DeprecationWarning"
 )  # PyTorch's own, in its jvp

@@ -215,7 +215,7 @@ def test_backward_leaves_nothing_for_the_garbage_collector(xp):
 @pytest.fixture
 def torch():
     """PyTorch on one thread: its pool and that of the library under test would fight for the cores."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield torch

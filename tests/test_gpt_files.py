@@ -79,8 +79,8 @@ def test_the_names_and_shapes_are_hugging_faces(xp, tmp_path):
 
 
 def test_hugging_face_computes_the_same(xp, tmp_path):
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    transformers = pytest.importorskip("transformers", reason="compares with Hugging Face's model")
     for i, gelu in enumerate(("tanh", "none", "sigmoid")):
         folder = tmp_path / gelu
         model = randomised(xp, gpt(xp, gelu=gelu, tie_weights=i == 1))

@@ -178,7 +178,7 @@ def test_create_graph(xp):
 
 
 def test_the_gradient_of_a_gradient_penalty(xp):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     values = np.random.default_rng(0).normal(size=(4, 3))
     found = []
     for lib in (xp, torch):

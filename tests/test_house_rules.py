@@ -257,6 +257,32 @@ def unexplained(text: str):
     return re.findall(r'^ *"([A-Z]+[0-9]*)",? *$', text, re.MULTILINE)
 
 
+def bare(source: str):
+    """Lines that silence a tool, or skip a test, without saying why."""
+    return [
+        line.strip()
+        for line in source.splitlines()
+        if re.search(r"# (noqa: [A-Z0-9, ]+|type: ignore\[[a-z, -]+\])$", line.rstrip())
+        or (
+            "importorskip(" in line
+            and "reason=" not in line
+            and '"' in line.partition("importorskip(")[2]
+        )
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_exception_says_why(path):
+    if path.name != "test_house_rules.py":  # it holds examples
+        assert bare(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_bare_exception_is_seen():
+    silent = ["x = f()  # noqa: E731", "y = g()  # type: ignore[misc]", 'm = importorskip("m")']
+    said = ["x = f()  # noqa: E731 - short", 'm = importorskip("m", reason="compares")']
+    assert bare("\n".join([*silent, *said])) == silent
+
+
 def test_every_ruff_exception_has_a_reason():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     lint = tomllib.loads(text)["tool"]["ruff"]["lint"]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-np = pytest.importorskip("numpy")
+np = pytest.importorskip("numpy", reason="compares with NumPy")
 pytest.importorskip("numba", reason="the extra `fast` is not installed")
 
-import tinyxp  # noqa: E402
-from tinyxp_numpy import _blas, _pool  # noqa: E402
+import tinyxp  # noqa: E402 - needs the extra, looked for above
+from tinyxp_numpy import _blas, _pool  # noqa: E402 - needs the extra, looked for above
 
 SIZES = {"vocab_size": 11, "embed_dim": 32, "num_layers": 2, "num_heads": 4, "max_seq_len": 96}
 

@@ -158,7 +158,7 @@ def test_a_small_error_in_a_rule_is_caught(xp, monkeypatch, name, i):
     line = _record.TABLE["linalg." + name.replace(",", " ").split()[0]]
     rule = line.rules[i]
 
-    wrong = lambda *args, **kwargs: 1.001 * rule(*args, **kwargs)  # noqa: E731
+    wrong = lambda *args, **kwargs: 1.001 * rule(*args, **kwargs)  # noqa: E731 - a rule in passing
     monkeypatch.setattr(line, "rules", (*line.rules[:i], wrong, *line.rules[i + 1 :]))
     function, shapes = CASES[name]
     arrays = [xp.asarray(normal(*s, seed=j)) for j, s in enumerate(shapes)]
@@ -202,7 +202,7 @@ TORCH = {
 @pytest.mark.parametrize("name", TORCH)
 def test_gradients_are_those_of_pytorch(xp, name, complex_):
     """Values and gradients of a random combination of the results, complex ones by PyTorch's convention."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     function, shape = TORCH[name]
     array = normal(*shape, complex_=complex_, seed=3)
 
@@ -467,7 +467,7 @@ def test_integers_where_the_standard_has_them(xp):
 
 def test_the_signatures_are_the_standards(xp):
     """Names, kinds and defaults of all parameters, as array-api-strict has them."""
-    strict = pytest.importorskip("array_api_strict")
+    strict = pytest.importorskip("array_api_strict", reason="compares with the referee")
     for extension in ("linalg", "fft"):
         for name in getattr(xp, extension).__all__:
             ours = inspect.signature(getattr(getattr(xp, extension), name)).parameters.values()

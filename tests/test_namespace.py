@@ -12,7 +12,7 @@ import pytest
 from tinyxp import _standard
 from tinyxp.autograd import _classes
 
-host = pytest.importorskip("array_api_compat.numpy")
+host = pytest.importorskip("array_api_compat.numpy", reason="compares with NumPy")
 FUNCTIONS = sorted(set(_standard.FUNCTIONS))
 
 
@@ -51,7 +51,7 @@ OTHER_DEFAULTS = {"from_dlpack": {"device", "copy"}, "astype": {"device"}, "expa
 @pytest.mark.parametrize("extension", ["", "linalg", "fft"])
 def test_signatures_are_those_of_the_standard(xp, extension):
     """Names, kinds (positional-only, keyword-only) and defaults, as array-api-strict has them."""
-    strict = pytest.importorskip("array_api_strict")
+    strict = pytest.importorskip("array_api_strict", reason="compares with the referee")
     ours, theirs = (getattr(m, extension) if extension else m for m in (xp, strict))
     names = {"": FUNCTIONS, "linalg": _standard.LINALG, "fft": _standard.FFT}[extension]
     compared = 0

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from tinyxp import _standard
 
-host = pytest.importorskip("array_api_compat.numpy")
+host = pytest.importorskip("array_api_compat.numpy", reason="compares with NumPy")
 
 REAL = ["float64", "float32", "int64", "int8", "uint8"]
 NUMERIC = [*REAL, "complex128"]
@@ -373,7 +373,7 @@ def test_values_are_those_of_numpy(xp, name, data):
 @given(data=st.data())
 def test_elementwise_values_are_those_of_numpy(xp, name, data):
     """Whatever array-api-strict takes: one array, two that broadcast, or one and a number."""
-    strict = pytest.importorskip("array_api_strict")
+    strict = pytest.importorskip("array_api_strict", reason="compares with the referee")
     function = getattr(xp, name)
     x = data.draw(
         arrays({"logical": ["bool"], "imag": ["complex128"]}.get(name.partition("_")[0], ANY))

@@ -45,7 +45,7 @@ def to_torch(torch, t):
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("scale", [None, 0.7])
 def test_equals_torch_with_every_kind_of_mask(xp, name, scale):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     ours = [normal(xp, BATCH, HEADS, TIME, SIZE, seed=i).requires_grad_() for i in range(3)]
     theirs = [to_torch(torch, t).requires_grad_() for t in ours]
     mask = MASKS[name](xp)
@@ -69,7 +69,7 @@ def test_equals_torch_with_every_kind_of_mask(xp, name, scale):
 
 
 def test_causal_equals_torch(xp):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     q, k, v = (normal(xp, BATCH, HEADS, TIME, SIZE, seed=i) for i in range(3))
     out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     theirs = torch.nn.functional.scaled_dot_product_attention(
@@ -191,7 +191,7 @@ def module(seed=0, **options):
 
 
 def test_multi_head_attention_equals_torch(xp):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     ours = module()
     xp.manual_seed(1)
     for p in ours.parameters():

@@ -12,7 +12,7 @@ from tinyxp.nn import functional
 
 def torch_pair(xp, *shape, seed=0, std=1.0):
     """Return the same float64 numbers as a Tensor and as a torch tensor, both requiring grad."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     x = xp.random.Generator(seed).normal(shape, std=std, dtype="float64")
     return x.requires_grad_(), torch.tensor(x.tolist(), dtype=torch.float64, requires_grad=True)
 
@@ -49,7 +49,7 @@ def compare(xp, ours, theirs, pairs, tolerance=1e-12):
 )
 def test_activations_equal_torch(xp, name, options):
     x, t = torch_pair(xp, 4, 7, std=3.0)
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     renamed = {"dim" if k == "axis" else k: v for k, v in options.items()}
     theirs = getattr(torch.nn.functional, name, None) or getattr(torch, name)
     compare(xp, getattr(functional, name)(x, **options), theirs(t, **renamed), [(x, t)])
@@ -72,7 +72,7 @@ def test_relu_has_slope_0_at_0_and_keeps_nan(xp):
 
 @pytest.mark.parametrize("shape", [(7,), (4, 7)])
 def test_layer_norm_equals_torch(xp, shape):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     (x, t), (g, tg), (b, tb) = (
         torch_pair(xp, *s, seed=i) for i, s in enumerate([(3, 4, 7), shape, shape])
     )
@@ -81,14 +81,14 @@ def test_layer_norm_equals_torch(xp, shape):
 
 
 def test_rms_norm_equals_torch(xp):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     (x, t), (g, tg) = torch_pair(xp, 3, 4, 7), torch_pair(xp, 7, seed=1)
     theirs = torch.nn.functional.rms_norm(t, (7,), tg, 1e-6)
     compare(xp, functional.rms_norm(x, g, eps=1e-6), theirs, [(x, t), (g, tg)])
 
 
 def test_linear_equals_torch_with_the_weight_transposed(xp):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     (x, t), (w, tw), (b, tb) = (
         torch_pair(xp, *s, seed=i) for i, s in enumerate([(2, 3, 4), (4, 5), (5,)])
     )
@@ -100,7 +100,7 @@ def test_linear_equals_torch_with_the_weight_transposed(xp):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("ignored", [-100, 2])
 def test_cross_entropy_equals_torch(xp, smoothing, reduction, ignored):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     x, t = torch_pair(xp, 6, 5, std=4.0)
     targets = [0, 2, 4, ignored, 2, 1]
     ours = functional.cross_entropy(

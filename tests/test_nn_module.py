@@ -127,7 +127,7 @@ def test_loading_casts_and_keeps_the_parameter_objects(xp):
 
 
 def test_loading_takes_arrays_of_the_host(xp):
-    numpy = pytest.importorskip("numpy")
+    numpy = pytest.importorskip("numpy", reason="compares with NumPy")
     layer = nn.Linear(2, 1, bias=False)
     layer.load_state_dict({"weight": numpy.ones((2, 1))})
     assert layer.weight.tolist() == [[1.0], [1.0]]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tinyxp.autograd import _record, grad
 
-host = pytest.importorskip("array_api_compat.numpy")
+host = pytest.importorskip("array_api_compat.numpy", reason="compares with NumPy")
 
 EXAMPLES = int(os.environ.get("TINYXP_RANDOM_PROGRAMS", "100"))
 LEAST, MOST = 5, 50  # operations
@@ -231,8 +231,8 @@ def of_tinyxp(xp):
 
 
 def of_pytorch():
-    torch = pytest.importorskip("torch")
-    lib = pytest.importorskip("array_api_compat.torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    lib = pytest.importorskip("array_api_compat.torch", reason="compares with PyTorch")
     return Recorded(
         lib,
         lambda t: t.numpy(force=True),
@@ -242,7 +242,7 @@ def of_pytorch():
 
 
 def of_jax():
-    return Traced(pytest.importorskip("jax"))
+    return Traced(pytest.importorskip("jax", reason="compares with JAX"))
 
 
 def generic(found):

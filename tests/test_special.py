@@ -432,7 +432,7 @@ def test_an_unknown_name_is_an_attribute_error(xp):
     with pytest.raises(AttributeError, match="no_such_function"):
         xp.special.no_such_function  # noqa: B018 - the look-up is what is tested
     with pytest.raises(AttributeError):
-        xp.ones(1).device.xp.special.no_such_function  # noqa: B018
+        xp.ones(1).device.xp.special.no_such_function  # noqa: B018 - the attribute is what is tried
 
 
 @pytest.mark.parametrize("name", special.__all__)

@@ -117,7 +117,7 @@ def test_damaged_metrics_are_refused(tmp_path):
 
 # ---------------------------------------------------------------- plot
 def test_the_plot_is_a_picture(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="runs matplotlib")
     Metrics(tmp_path).append(
         [{"step": 0, "val_loss": 4.0}, *({"step": i, "loss": 4.0 / i} for i in range(1, 50))]
     )
@@ -178,7 +178,7 @@ def test_plain_lines_without_rich(monkeypatch):
 
 
 def test_a_live_bar_on_a_terminal(monkeypatch):
-    pytest.importorskip("rich")
+    pytest.importorskip("rich", reason="runs rich")
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stdout", terminal)

@@ -41,7 +41,7 @@ from tinyxp.errors import DeviceMismatchError as DeviceMismatchError
 from tinyxp.errors import DeviceUnavailableError as DeviceUnavailableError
 from tinyxp.errors import GraphError as GraphError
 from tinyxp.errors import ShapeError as ShapeError
-from tinyxp.ops import *  # noqa: F403
+from tinyxp.ops import *  # noqa: F403 - a chapter of the namespace
 from tinyxp.ops import erf as erf
 from tinyxp.ops import fft as fft
 from tinyxp.ops import linalg as linalg

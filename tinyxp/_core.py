@@ -253,7 +253,7 @@ class Alias:
                 t._node, t._index = alias.recorded, 0  # type: ignore[assignment]  # a Leaf
         return t
 
-    def with_recorded(self, recorded: bool | Leaf) -> Alias:  # noqa: FBT001
+    def with_recorded(self, recorded: bool | Leaf) -> Alias:  # noqa: FBT001 - one of two kinds, not an option
         """Return a copy; views that were made before keep the original."""
         made = new_alias(Alias)
         made.root, made.version, made.parent = self.root, self.version, self.parent

@@ -72,8 +72,8 @@ def blocks(draw: Draw, start: int, stop: int) -> tuple[Array, Array]:
     xp, key = draw.xp, draw.key
     counter = xp.arange(start, stop, dtype=xp.int64, device=draw.device)
     if stop <= MASK:
-        return xp.threefry2x32(*key, counter, xp.zeros_like(counter))  # type: ignore[no-any-return]
-    return xp.threefry2x32(*key, counter & MASK, counter >> 32)  # type: ignore[no-any-return]
+        return xp.threefry2x32(*key, counter, xp.zeros_like(counter))  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
+    return xp.threefry2x32(*key, counter & MASK, counter >> 32)  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
 
 
 def _filled(draw: Draw, make: Callable[[Array, Array], Array], per_block: int) -> Array:

@@ -96,7 +96,7 @@ class Defaults:
         def xp(self) -> Any:
             """The backend's extended namespace."""
 
-    def scope(self, local: str) -> AbstractContextManager[Any]:  # noqa: ARG002
+    def scope(self, local: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - for subclasses that look
         """Return a context in which operators of arrays act on the device called `local`.
 
         Functions of a device's namespace need none. A library in which the device to work on is part of
@@ -216,7 +216,7 @@ class Defaults:
             If an index is out of range, unless the host would have to wait for the device to see it.
         """
         xp = self.xp
-        if dtypes.of(values.dtype).itemsize == 2 and dtypes.of(values.dtype).kind == "f":  # noqa: PLR2004
+        if dtypes.of(values.dtype).itemsize == 2 and dtypes.of(values.dtype).kind == "f":  # noqa: PLR2004 - bytes: half precision
             wide = self.segment_sum(xp.astype(values, xp.float32), indices, size, axis=axis)
             return xp.astype(wide, values.dtype)
         out = _segment_sum(xp, xp.moveaxis(values, axis, 0), indices, size)

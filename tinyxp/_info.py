@@ -32,7 +32,7 @@ class Info:
         found = [owner.device(local) for owner in owners for local in owner.devices()]
         return tuple(dict.fromkeys([first, *found]))
 
-    def default_dtypes(self, *, device: Any = None) -> dict[str, dtypes.DType]:  # noqa: ARG002
+    def default_dtypes(self, *, device: Any = None) -> dict[str, dtypes.DType]:  # noqa: ARG002 - for subclasses that look
         """Return the dtypes that Python numbers and indices take."""
         return {
             "real floating": dtypes.default_of_kind("f"),

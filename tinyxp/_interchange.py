@@ -220,7 +220,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     adopt(out, wrap(self._device.xp.copy(self._raw), self._device))
     if type(node) is Leaf:
         set_leaf(out)
-        out._node.grad = copy.deepcopy(node.grad, memo)  # type: ignore[union-attr]
+        out._node.grad = copy.deepcopy(node.grad, memo)  # type: ignore[union-attr]  # not None: looked at above
     return out
 
 
@@ -261,7 +261,7 @@ def _rebuild(  # noqa: PLR0917 - as a pickle calls it
     adopt(out, wrap(where.xp.copy(raw), where))
     if requires_grad:
         set_leaf(out)
-        out._node.grad = grad  # type: ignore[union-attr]
+        out._node.grad = grad  # type: ignore[union-attr]  # not None: looked at above
     return out
 
 

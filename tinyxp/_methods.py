@@ -81,7 +81,7 @@ def transpose(self: Tensor, *axes: Any) -> Tensor:
         i, j = given
         order[i], order[j] = order[j], order[i]
         given = tuple(order)
-    elif len(given) == 2:  # noqa: PLR2004
+    elif len(given) == 2:  # noqa: PLR2004 - a pair
         given = (1, 0) if given[0] % 2 != given[1] % 2 else (0, 1)
     return ops.permute_dims(self, given)
 

@@ -55,7 +55,7 @@ def _stdtrit(xp: Any, df: Array, p: Array) -> Array:
     tail = xp.where(p < 0.5, p, 1 - p)  # noqa: PLR2004 - the median
     x = xp.special.betaincinv(df / 2, xp.full_like(df, 0.5), 2 * tail)
     t = xp.sqrt(df * (1 - x) / x)
-    return xp.where(p < 0.5, -t, t)  # noqa: PLR2004
+    return xp.where(p < 0.5, -t, t)  # noqa: PLR2004 - the middle
 
 
 COMPOSED: dict[str, Callable[..., Array]] = {

@@ -146,10 +146,10 @@ class _Plain(_fused.Defaults, _updates.Defaults, _decode.Defaults):
     """Tier three without the overrides of any backend: what runs where fused kernels are switched off."""
 
     def __init__(self, xp: Namespace, backend: Backend) -> None:
-        self.xp, self._backend = xp, backend  # type: ignore[misc]
+        self.xp, self._backend = xp, backend  # type: ignore[misc]  # declared as a property for type checkers alone
 
     @property
-    def host_visible(self) -> bool:  # type: ignore[override]
+    def host_visible(self) -> bool:  # type: ignore[override]  # read from the backend instead of the class
         """That of the backend."""
         return self._backend.host_visible
 
@@ -275,7 +275,7 @@ class Backend(
         """Return a context in which infinite and NaN results raise no warning."""
         return nullcontext()
 
-    def surely_finite(self, x: Array, y: Array | None = None) -> bool:  # noqa: ARG002
+    def surely_finite(self, x: Array, y: Array | None = None) -> bool:  # noqa: ARG002 - for subclasses that look
         """Whether `x` is known, without waiting for a device, to hold neither infinities nor NaN.
 
         And `y` neither, if it is given; it has the shape and dtype of `x`.
@@ -285,7 +285,7 @@ class Backend(
     def synchronize(self, local: str | None = None) -> None:
         """Wait until everything asked of the device is done (nothing to do on a CPU)."""
 
-    def memory(self, local: str | None = None) -> dict[str, int]:  # noqa: ARG002
+    def memory(self, local: str | None = None) -> dict[str, int]:  # noqa: ARG002 - for subclasses that look
         """Return figures of the device's memory in bytes, such as ``{"used": …, "total": …}``."""
         return {}
 
@@ -324,7 +324,7 @@ class Backend(
         self._native_dtypes  # noqa: B018 - registers the library's dtypes
         return Namespace(self, self.library)
 
-    def namespace(self, local: str) -> Namespace:  # noqa: ARG002
+    def namespace(self, local: str) -> Namespace:  # noqa: ARG002 - for subclasses that look
         """Return the extended namespace for arrays of the device called `local`."""
         return self.xp
 

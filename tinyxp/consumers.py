@@ -219,7 +219,7 @@ def support_einops() -> None:
     """
     if _FOR_EINOPS:
         return
-    from einops._backends import AbstractBackend  # type: ignore[import-not-found,unused-ignore]
+    from einops._backends import AbstractBackend  # type: ignore[import-not-found,unused-ignore]  # optional, not installed where types are checked
 
     class TinyxpBackend(AbstractBackend):  # type: ignore[misc,unused-ignore]  # einops has no types
         """Tensors for einops."""
@@ -251,4 +251,4 @@ for _type, _name in PYTHON_TYPES.items():
     dtypes.register(_type, _name)
 Tensor.real, Tensor.imag = property(ops.real), property(ops.imag)
 Tensor.view = view
-dtypes.DType.real = dtypes.DType.imag = property(parts)  # type: ignore[attr-defined]
+dtypes.DType.real = dtypes.DType.imag = property(parts)  # type: ignore[attr-defined]  # put on from outside, openly

@@ -330,14 +330,14 @@ def _parse(text: bytes, path: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is no safetensors file: its header is not valid: {exc}"
         ) from None
-    return header  # type: ignore[no-any-return]
+    return header  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # add returns None, which goes on with the search
         raise ValueError(f"it names {twice!r} twice")
     return found
 
@@ -358,7 +358,7 @@ def _entry(name: str, value: Any, path: str) -> Entry:
     shape, offsets = value["shape"], value["data_offsets"]
     if not _counts(shape):
         raise CheckpointError(f"{who} has the shape {shape!r}; expected at most 64 lengths")
-    if not (_counts(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):  # noqa: PLR2004
+    if not (_counts(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):  # noqa: PLR2004 - a pair
         raise CheckpointError(f"{who} has data_offsets {offsets!r}; expected a start and a stop")
     d = _DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if d is None:

@@ -74,7 +74,7 @@ def _set_data(self: Tensor, value: Any) -> None:
         raise DTypeError(
             f"x.data = … expects {self.dtype} on {self._device}; got {t.dtype} on {t._device}; use to() first"
         )
-    with grad_mode(False):  # noqa: FBT003
+    with grad_mode(False):  # noqa: FBT003 - the mode is the argument
         ops.setitem(self, ..., t)
 
 
@@ -180,7 +180,7 @@ def requires_grad_(self: Tensor, value: bool = True) -> Tensor:  # noqa: FBT001,
     elif not value and type(node) is Leaf:
         self._node = None
         if type(self._alias) is Alias:
-            self._alias = self._alias.with_recorded(True)  # noqa: FBT003
+            self._alias = self._alias.with_recorded(True)  # noqa: FBT003 - the mode is the argument
     elif not value and node is not None:
         raise GraphError("requires_grad can only be switched off on leaves; use detach()")
     return self
@@ -196,7 +196,7 @@ def zero_grad(self: Tensor) -> None:
     >>> x.zero_grad()
     """
     if type(fresh(self)._node) is Leaf:
-        self._node.grad = None  # type: ignore[union-attr]
+        self._node.grad = None  # type: ignore[union-attr]  # not None: looked at above
 
 
 def _extra(self: Tensor) -> dict[Any, Any]:
@@ -319,7 +319,7 @@ def to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:  #
     return ops.to_device(self, device)
 
 
-def __array_namespace__(self: Tensor, /, *, api_version: str | None = None) -> Any:  # noqa: ARG001, N807
+def __array_namespace__(self: Tensor, /, *, api_version: str | None = None) -> Any:  # noqa: ARG001, N807 - one signature for all
     """Return tinyxp.
 
     Examples

@@ -282,8 +282,8 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         for i in range(3):
             columns = slice(i * width, (i + 1) * width)
             parts += [
-                self.xp.asarray(gw[:, columns], copy=True) if needs[1 + 2 * i] else None,  # type: ignore[index]
-                self.xp.asarray(gb[columns], copy=True) if needs[2 + 2 * i] else None,  # type: ignore[index]
+                self.xp.asarray(gw[:, columns], copy=True) if needs[1 + 2 * i] else None,  # type: ignore[index]  # not None where it is needed
+                self.xp.asarray(gb[columns], copy=True) if needs[2 + 2 * i] else None,  # type: ignore[index]  # not None where it is needed
             ]
         return gx, *parts, gow, gob
 

@@ -112,7 +112,7 @@ class Recompute:
         generator.load_state_dict(self.random_state)
         fused, MODE.fused = MODE.fused, self.fused
         try:
-            with grad_mode(True), watch(nodes.append):  # noqa: FBT003
+            with grad_mode(True), watch(nodes.append):  # noqa: FBT003 - the mode is the argument
                 self.function(*self.args)
         finally:
             generator.load_state_dict(state)

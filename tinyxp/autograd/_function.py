@@ -127,7 +127,7 @@ class Function:
         """Call the operation, and record it where an argument requires grad."""
         needs = tuple(type(a) in TENSORS and fresh(a)._node is not None for a in args)
         ctx = Context(needs)
-        with grad_mode(False):  # noqa: FBT003
+        with grad_mode(False):  # noqa: FBT003 - the mode is the argument
             out = cls.forward(ctx, *args)
         if not (MODE.grad and any(needs)):
             return out
@@ -180,7 +180,7 @@ def _own_tensor(o: Any, args: Sequence[Any], name: str) -> Tensor:
         raise GraphError(f"{name}.forward must return Tensors; got {type(o).__name__}")
     if any(o is a for a in args) or o._node is not None or o._alias is not None:
         return snapshot(o)
-    return o  # type: ignore[no-any-return]
+    return o  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
 
 
 def defvjp(

@@ -55,7 +55,7 @@ class _Inputs:
         if not MODE.grad:
             return False
         mine = {t._node for t in self.leaves}
-        order = _graph.order_of([o._node for o in outputs if o._node is not None], mine)  # type: ignore[arg-type]
+        order = _graph.order_of([o._node for o in outputs if o._node is not None], mine)  # type: ignore[arg-type]  # not None: filtered above
         return any(type(n) is Leaf and n not in mine for n in order)
 
 
@@ -98,7 +98,7 @@ def _scalar(out: Any) -> Tensor:
             f"grad expects a function that returns a single element; got {ops._dispatch.describe(out)}; "
             "use vjp or jacrev for others"
         )
-    return out  # type: ignore[no-any-return]
+    return out  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
 
 
 def _ended(tree: Tree, *, keep: bool) -> Tree:
@@ -141,7 +141,7 @@ def value_and_grad(
 
     def differentiated(*args: Any, **kwargs: Any) -> Any:
         inputs = _Inputs(_chosen(args, argnums))
-        with grad_mode(True):  # noqa: FBT003
+        with grad_mode(True):  # noqa: FBT003 - the mode is the argument
             out = f(*_filled(args, argnums, inputs.tree), **kwargs)
         value, aux = out if has_aux else (out, None)
         gs = inputs.grads([_scalar(value)], [None])
@@ -197,7 +197,7 @@ def vjp(f: Function, *primals: Tree) -> tuple[Tree, Callable[..., tuple[Tree, ..
     3.0
     """
     inputs = _Inputs(primals)
-    with grad_mode(True):  # noqa: FBT003
+    with grad_mode(True):  # noqa: FBT003 - the mode is the argument
         out = f(*inputs.tree)
 
     def vjp_fn(cotangent: Tree) -> tuple[Tree, ...]:
@@ -244,7 +244,7 @@ def jvp(f: Function, primals: Sequence[Tree], tangents: Sequence[Tree]) -> tuple
     inputs = _Inputs(primals)
     ts = _tree.leaves(tangents)
     _same_shapes(inputs.leaves, ts)
-    with grad_mode(True):  # noqa: FBT003
+    with grad_mode(True):  # noqa: FBT003 - the mode is the argument
         out = f(*inputs.tree)
         outs = _tree.leaves(out)
         dummies = [

@@ -287,7 +287,7 @@ class _Walk:
         parents: tuple[Any, ...] = node.parents
         if wanted is not None and not wanted.issuperset(parents):
             parents = tuple([p if p in wanted else None for p in parents])
-        if len(parents) == len(args) == 2 and None not in parents and not node.kwargs:  # noqa: PLR2004
+        if len(parents) == len(args) == 2 and None not in parents and not node.kwargs:  # noqa: PLR2004 - a pair
             first, second = op.rules
             x, y = args
             out = node.out

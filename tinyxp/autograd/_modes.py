@@ -64,7 +64,7 @@ class no_grad(set_grad_enabled):  # noqa: N801 - used like a function
     """
 
     def __init__(self) -> None:
-        super().__init__(False)  # noqa: FBT003
+        super().__init__(False)  # noqa: FBT003 - the mode is the argument
 
 
 class inference_mode(no_grad):  # noqa: N801 - used like a function
@@ -90,7 +90,7 @@ class enable_grad(set_grad_enabled):  # noqa: N801 - used like a function
     """
 
     def __init__(self) -> None:
-        super().__init__(True)  # noqa: FBT003
+        super().__init__(True)  # noqa: FBT003 - the mode is the argument
 
 
 class use_fused(ContextDecorator):  # noqa: N801 - used like a function

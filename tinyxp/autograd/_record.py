@@ -352,7 +352,7 @@ def record(
         return
     wanted = tuple([p is not None for p in parents])
     several = type(out) is tuple or type(out) is list
-    outs: Sequence[Tensor] = out if several else (out,)  # type: ignore[assignment]
+    outs: Sequence[Tensor] = out if several else (out,)  # type: ignore[assignment]  # one of both kinds, told apart above
     device = outs[0]._device
     reads_out, *reads = op.read(wanted)
     checks: list[tuple[Tensor, int]] = []
@@ -372,13 +372,13 @@ def record(
                 o._node, o._index = node, i
     else:
         node.nout = 1
-        node.aval = _aval(out._raw, device)  # type: ignore[union-attr]
-        out._node = node  # type: ignore[union-attr]
+        node.aval = _aval(out._raw, device)  # type: ignore[union-attr]  # not None: looked at above
+        out._node = node  # type: ignore[union-attr]  # not None: looked at above
     if WATCHED and MODE.watch is not None:
         MODE.watch(node)
 
 
-def _keep_out(outs: Sequence[Tensor], several: bool) -> Any:  # noqa: FBT001
+def _keep_out(outs: Sequence[Tensor], several: bool) -> Any:  # noqa: FBT001 - one of two kinds, not an option
     for o in outs:
         o._shared = True
     return tuple([o._raw for o in outs]) if several else outs[0]._raw

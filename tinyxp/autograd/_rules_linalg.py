@@ -319,7 +319,7 @@ def _vector_norm(
     *,
     axis: tuple[int, ...],
     keepdims: bool,
-    ord: float,  # noqa: A002
+    ord: float,  # noqa: A002 - the standard's name
 ) -> Any:
     """Return g x / |x| (|x| / out)^(ord - 1), 0 where x is; the extreme norms share it among equals."""
     g, out = (_spread(xp, v, x, axis, keepdims=keepdims) for v in (g, out))

@@ -186,7 +186,7 @@ class BPETokenizer(Tokenizer):
         super().save(folder)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], folder: str | os.PathLike[str], /) -> BPETokenizer:  # noqa: ARG003
+    def from_config(cls, config: dict[str, Any], folder: str | os.PathLike[str], /) -> BPETokenizer:  # noqa: ARG003 - for subclasses that read files
         """Read the tokenizer from `folder`, see `from_pretrained`."""
         return cls.from_pretrained(folder)
 

@@ -60,7 +60,7 @@ class CharTokenizer(Tokenizer):
 
     def _explain(self, text: str, unknown: set[str]) -> str:
         first = next(i for i, c in enumerate(text) if c in unknown)
-        shown = self.chars if self.vocab_size <= 120 else self.chars[:120] + "…"  # noqa: PLR2004
+        shown = self.chars if self.vocab_size <= 120 else self.chars[:120] + "…"  # noqa: PLR2004 - characters that a line shows
         return (
             f"{text[first]!r} at position {first} is not among the {self.vocab_size} characters this "
             f"tokenizer knows; it knows {shown!r}"

@@ -74,7 +74,7 @@ class Tokenizer:
         return {}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], folder: str | os.PathLike[str], /) -> Tokenizer:  # noqa: ARG003
+    def from_config(cls, config: dict[str, Any], folder: str | os.PathLike[str], /) -> Tokenizer:  # noqa: ARG003 - for subclasses that read files
         """Make the tokenizer that `config` describes; `folder` is where its other files are."""
         return cls(**config)
 

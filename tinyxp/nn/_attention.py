@@ -164,7 +164,7 @@ class MultiHeadAttention(Module):
                 y: Tensor = fused.self_attention(
                     *arrays, num_heads=self.num_heads, is_causal=is_causal
                 )
-                return self.dropout(y)  # type: ignore[no-any-return]
+                return self.dropout(y)  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
         q, k, v = (self._split(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
         if cache is not None:
             k, v = cache.extend(k, v)
@@ -172,7 +172,7 @@ class MultiHeadAttention(Module):
             mask = self._expand(as_mask(mask, q), x.shape[0])
         out = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
         merged = tinyxp.reshape(tinyxp.permute_dims(out, (0, 2, 1, 3)), tuple(x.shape))
-        return self.dropout(self.out_proj(merged))  # type: ignore[no-any-return]
+        return self.dropout(self.out_proj(merged))  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
 
     @property
     def projections(self) -> tuple[Linear, Linear, Linear, Linear]:
@@ -193,7 +193,7 @@ class MultiHeadAttention(Module):
 
     def _expand(self, mask: Tensor, batch: int) -> Tensor:
         """Give a mask of each sequence, (batch, T, S), an axis for the heads."""
-        if mask.ndim != 3:  # noqa: PLR2004
+        if mask.ndim != 3:  # noqa: PLR2004 - axes: batch, rows, columns
             return mask
         if mask.shape[0] not in (1, batch):
             raise ShapeError(

@@ -79,7 +79,7 @@ class Linear(Module):
                 f"Linear expects the last axis to be in_features={self.in_features}; got x of shape "
                 f"{tuple(x.shape)}"
             )
-        return x  # type: ignore[no-any-return]
+        return x  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
 
     def extra_repr(self) -> str:
         """Return the sizes."""

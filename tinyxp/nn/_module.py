@@ -195,7 +195,7 @@ class Module:
 
     def eval(self) -> Self:
         """Switch dropout off in every module."""
-        return self.train(False)  # noqa: FBT003
+        return self.train(False)  # noqa: FBT003 - the mode is the argument
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:  # noqa: FBT001, FBT002 - as Tensor's
         """Freeze (False) or thaw all parameters."""

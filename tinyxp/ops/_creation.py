@@ -146,7 +146,7 @@ def _from_nested(obj: Any, dtype: DTypeLike, device: DeviceLike) -> Tensor:
 def _first_tensor(obj: Any) -> Tensor:
     for o in obj:
         if type(o) in TENSORS:
-            return o  # type: ignore[no-any-return]
+            return o  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
         if isinstance(o, (list, tuple)) and _holds_tensor(o):
             return _first_tensor(o)
     raise AssertionError  # the caller has looked

@@ -176,7 +176,7 @@ def _path(terms: Sequence[Labels], result: Labels, sizes: dict[Any, int]) -> lis
     n = len(terms)
     if n > 2:  # noqa: PLR2004 - for two there is no choice
         try:
-            from opt_einsum import contract_path  # type: ignore[import-not-found,unused-ignore]
+            from opt_einsum import contract_path  # type: ignore[import-not-found,unused-ignore]  # optional, not installed where types are checked
         except ImportError:
             pass
         else:

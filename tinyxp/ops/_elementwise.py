@@ -136,7 +136,7 @@ def _binary(name: str, what: str, example: str, result: str) -> Callable[[Any, A
     return made
 
 
-abs = _unary("abs", "the absolute value", "[-1.5, 2.0]", "[1.5, 2.0]")  # noqa: A001
+abs = _unary("abs", "the absolute value", "[-1.5, 2.0]", "[1.5, 2.0]")  # noqa: A001 - the standard's name
 acos = _unary("acos", "the inverse cosine, in radians", "[1.0]", "[0.0]")
 acosh = _unary("acosh", "the inverse hyperbolic cosine", "[1.0]", "[0.0]")
 asin = _unary("asin", "the inverse sine, in radians", "[0.0]", "[0.0]")
@@ -162,7 +162,7 @@ logical_not = _unary("logical_not", "the logical complement", "[True]", "[False]
 negative = _unary("negative", "the element with its sign turned", "[1.0]", "[-1.0]")
 positive = _unary("positive", "the element itself, in a new array", "[1.0]", "[1.0]")
 reciprocal = _unary("reciprocal", "one over the element", "[4.0]", "[0.25]")
-round = _unary("round", "the nearest integer, the even one of two", "[1.5, 2.5]", "[2.0, 2.0]")  # noqa: A001
+round = _unary("round", "the nearest integer, the even one of two", "[1.5, 2.5]", "[2.0, 2.0]")  # noqa: A001 - the standard's name
 sign = _unary("sign", "-1, 0 or 1 (complex: x / |x|)", "[-3.0, 0.0]", "[-1.0, 0.0]")
 signbit = _unary("signbit", "whether the sign bit is set", "[-0.0]", "[True]")
 sin = _unary("sin", "the sine of an angle in radians", "[0.0]", "[0.0]")
@@ -210,7 +210,7 @@ minimum = _binary("minimum", "the smaller one", "[1.0], [2.0]", "[1.0]")
 multiply = _binary("multiply", "the product", "[2.0], [3.0]", "[6.0]")
 nextafter = _binary("nextafter", "the number next to x1 towards x2", "[0.0], [0.0]", "[0.0]")
 not_equal = _binary("not_equal", "whether the elements differ", "[1], [1]", "[False]")
-pow = _binary("pow", "x1 to the power of x2", "[2.0], [3.0]", "[8.0]")  # noqa: A001
+pow = _binary("pow", "x1 to the power of x2", "[2.0], [3.0]", "[8.0]")  # noqa: A001 - the standard's name
 remainder = _binary(
     "remainder", "the remainder of floor division, with the sign of x2", "[-7.0], [2.0]", "[1.0]"
 )
@@ -242,7 +242,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 -
     bounds = [_dispatch.operand(b, x._device) if hasattr(b, "shape") else b for b in bounds]
     tensors = [t for t in (x, *bounds) if type(t) in TENSORS]
     if all(t._raw.dtype == x._raw.dtype for t in tensors):
-        return _dispatch.apply("clip", (x, *bounds))  # type: ignore[no-any-return]
+        return _dispatch.apply("clip", (x, *bounds))  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
     from tinyxp.ops._data_types import astype, result_type
 
     wide = result_type(*tensors)
@@ -270,7 +270,7 @@ def real(x: Any, /) -> Tensor:
     """
     x = as_tensor(x)
     if dtypes.of(x._raw.dtype).kind != "c":
-        return x  # type: ignore[no-any-return]
+        return x  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
     return _dispatch.view("real", x, x._device.xp.real, real, ())
 
 

@@ -60,7 +60,7 @@ def _operands(x1: Any, x2: Any, device: Any) -> tuple[Tensor, Tensor, Any, Any, 
             d = dtypes.of(other.dtype)
             raws[i] = home.backend.asarray(raws[i], dtype=d, device=home)
             tensors[i] = wrap(raws[i], home)
-    return tensors[0], tensors[1], raws[0], raws[1], home  # type: ignore[return-value]
+    return tensors[0], tensors[1], raws[0], raws[1], home  # type: ignore[return-value]  # two Tensors, counted by the caller
 
 
 def _arg(name: str, x: Tensor, axis: int | None, *, keepdims: bool) -> Tensor:

@@ -42,7 +42,7 @@ def _accumulating(x: Tensor, dtype: Any) -> tuple[Tensor, dict[str, Any]]:
     return x, {} if d.kind in "fc" else {"dtype": x._device.backend.native_dtype(d)}
 
 
-def sum(x: Tensor, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def sum(x: Tensor, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001 - the standard's name
     """Return the sum over axes.
 
     Parameters
@@ -147,7 +147,7 @@ def std(
     return _reduce("std", x, axis, correction=correction, keepdims=keepdims)
 
 
-def max(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def max(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001 - the standard's name
     """Return the largest element over axes; equal ones share the gradient.
 
     Parameters
@@ -166,7 +166,7 @@ def max(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  
     return _reduce("max", x, axis, keepdims=keepdims)
 
 
-def min(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def min(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001 - the standard's name
     """Return the smallest element over axes; equal ones share the gradient.
 
     Examples
@@ -178,7 +178,7 @@ def min(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  
     return _reduce("min", x, axis, keepdims=keepdims)
 
 
-def all(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def all(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001 - the standard's name
     """Return whether all elements over axes are true.
 
     Examples
@@ -190,7 +190,7 @@ def all(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  
     return _logical("all", x, axis, keepdims=keepdims)
 
 
-def any(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def any(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001 - the standard's name
     """Return whether any element over axes is true.
 
     Examples

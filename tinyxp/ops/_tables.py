@@ -153,7 +153,7 @@ def _between(part: Tensor, low: Tensor, method: str) -> Tensor:
         return where(part > 0, one / 2, zero)
     if method == "nearest":  # of two equally near ones that of even index
         odd = low % 2 == 1
-        return where((part > 0.5) | ((part == 0.5) & odd), one, zero)  # noqa: PLR2004
+        return where((part > 0.5) | ((part == 0.5) & odd), one, zero)  # noqa: PLR2004 - the middle
     raise ValueError(
         f"quantile expects method linear, lower, higher, midpoint or nearest; got {method!r}"
     )

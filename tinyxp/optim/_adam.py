@@ -126,7 +126,7 @@ class Adam(Optimizer):
             ]
             tier3(device, "adamw_steps")(
                 [p.data for p in batch],
-                [self._raw(p.grad, p) for p in batch],  # type: ignore[arg-type]
+                [self._raw(p.grad, p) for p in batch],  # type: ignore[arg-type]  # not None: filtered above
                 *(slots if group["amsgrad"] else (*slots, None)),
                 memo=self._memos.setdefault((batch[0], len(batch)), {}),
                 step=step,

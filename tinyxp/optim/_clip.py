@@ -88,7 +88,7 @@ def _scale(grads: list[Tensor], factor: Array, device: Device) -> None:
     free = []
     for g in grads:
         if g._shared or _core.root_of(g) is not g:  # saved by a graph, or a view of another array
-            with _core.grad_mode(False):  # noqa: FBT003
+            with _core.grad_mode(False):  # noqa: FBT003 - the mode is the argument
                 g *= _wrapped(device.xp.astype(factor, g.data.dtype), device)  # noqa: PLW2901 - in place
         else:
             free.append(g)
@@ -141,7 +141,7 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
         raise ValueError(f"clip_grad_value_ expects clip_value >= 0; got {clip_value}")
     for g in _grads(params):
         xp, raw = g.device.xp, g.data
-        with _core.grad_mode(False):  # noqa: FBT003
+        with _core.grad_mode(False):  # noqa: FBT003 - the mode is the argument
             g[...] = _wrapped(xp.clip(raw, min=-clip_value, max=clip_value), g.device)
 
 
@@ -168,7 +168,7 @@ def _norm(grads: list[Tensor], norm_type: float) -> Tensor:
     xp = d.xp
     wide = any(dtypes.of(g.dtype).name in ("float64", "complex128") for g in grads)
     dtype = xp.float64 if wide else xp.float32
-    if norm_type == 2.0 and all(dtypes.of(g.dtype).kind == "f" for g in grads):  # noqa: PLR2004
+    if norm_type == 2.0 and all(dtypes.of(g.dtype).kind == "f" for g in grads):  # noqa: PLR2004 - the Euclidean norm
         return _wrapped(tier3(d, "sum_of_squares")([g.data for g in grads], dtype) ** 0.5, d)
     parts = [_part(xp, g.data, dtype, norm_type) for g in grads if g.size]
     parts = parts or [xp.zeros((), dtype=dtype, device=d.native)]

@@ -159,7 +159,7 @@ class Optimizer:
         """
         loss = None
         if closure is not None:
-            with _core.grad_mode(True):  # noqa: FBT003
+            with _core.grad_mode(True):  # noqa: FBT003 - the mode is the argument
                 loss = closure()
         for group in self.param_groups:
             self.update_group([p for p in group["params"] if p.grad is not None], group)
@@ -168,7 +168,7 @@ class Optimizer:
     def update_group(self, params: list[Tensor], group: Group, /) -> None:
         """Update `params` of `group`, all of which have a gradient, one after the other."""
         for p in params:
-            self._update(p, p.grad, group)  # type: ignore[arg-type]
+            self._update(p, p.grad, group)  # type: ignore[arg-type]  # not None: filtered above
 
     def _update(self, p: Tensor, grad: Tensor, group: Group) -> None:
         device, state = p.device, self.state.setdefault(p, {})
@@ -221,7 +221,7 @@ class Optimizer:
                 if set_to_none:
                     p.grad = None
                 elif p.grad is not None:
-                    with _core.grad_mode(False):  # noqa: FBT003
+                    with _core.grad_mode(False):  # noqa: FBT003 - the mode is the argument
                         p.grad[...] = 0
 
     # ------------------------------------------------------------ storing
@@ -290,7 +290,7 @@ class Optimizer:
 
 def tier3(device: Device, name: str) -> Callable[..., Any]:
     """Return the update step `name` of the device's backend, its default where fused kernels are off."""
-    return getattr(device.xp, name if _core.MODE.fused else PLAIN + name)  # type: ignore[no-any-return]
+    return getattr(device.xp, name if _core.MODE.fused else PLAIN + name)  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
 
 
 def _flat(groups: list[Group]) -> list[tuple[Tensor, Group]]:
@@ -331,7 +331,7 @@ def _named(params: Any) -> list[tuple[str | None, Any]]:
         return [(None, params)]
     if isinstance(params, (set, frozenset)):
         raise TypeError("a group takes parameters in an order; got a set: write a list")
-    return [p if isinstance(p, tuple) and len(p) == 2 else (None, p) for p in params]  # noqa: PLR2004
+    return [p if isinstance(p, tuple) and len(p) == 2 else (None, p) for p in params]  # noqa: PLR2004 - a pair
 
 
 def check_not_negative(optimizer: Optimizer, group: Group, *names: str) -> None:
@@ -347,7 +347,7 @@ def check_not_negative(optimizer: Optimizer, group: Group, *names: str) -> None:
 def check_betas(optimizer: Optimizer, group: Group) -> None:
     """Raise unless ``group["betas"]`` are two numbers in [0, 1)."""
     betas = tuple(group["betas"])
-    if len(betas) != 2 or not all(0.0 <= b < 1.0 for b in betas):  # noqa: PLR2004
+    if len(betas) != 2 or not all(0.0 <= b < 1.0 for b in betas):  # noqa: PLR2004 - a pair
         raise ValueError(
             f"{type(optimizer).__name__} expects betas to be two numbers in [0, 1); got {betas}"
         )

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from tinyxp.autograd import _rules_special as _rules_special
 from tinyxp.special import _bessel, _distributions, _elementary, _error, _gamma, _integrals
-from tinyxp.special._bessel import *  # noqa: F403
-from tinyxp.special._distributions import *  # noqa: F403
-from tinyxp.special._elementary import *  # noqa: F403
-from tinyxp.special._error import *  # noqa: F403
-from tinyxp.special._gamma import *  # noqa: F403
-from tinyxp.special._integrals import *  # noqa: F403
+from tinyxp.special._bessel import *  # noqa: F403 - a chapter of the namespace
+from tinyxp.special._distributions import *  # noqa: F403 - a chapter of the namespace
+from tinyxp.special._elementary import *  # noqa: F403 - a chapter of the namespace
+from tinyxp.special._error import *  # noqa: F403 - a chapter of the namespace
+from tinyxp.special._gamma import *  # noqa: F403 - a chapter of the namespace
+from tinyxp.special._integrals import *  # noqa: F403 - a chapter of the namespace
 
 __all__ = sorted(  # noqa: PLE0605 - of the modules above
     {

@@ -27,7 +27,7 @@ def _logit(xp: Any, x: Array) -> Array:
     """By logarithms near 1 where x is near 1/2: there the plain ones cancel."""
     s = 2 * x - 1
     middle = xp.log1p(s) - xp.log1p(-s)
-    return xp.where(xp.abs(s) < 0.5, middle, xp.log(x) - xp.log1p(-x))  # noqa: PLR2004
+    return xp.where(xp.abs(s) < 0.5, middle, xp.log(x) - xp.log1p(-x))  # noqa: PLR2004 - the middle
 
 
 def _log_expit(xp: Any, x: Array) -> Array:

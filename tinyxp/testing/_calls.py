@@ -121,7 +121,7 @@ _group(_accumulated, "cumulative_prod cumulative_sum")
 _OTHERS: dict[str, Any] = {
     # creation; where the device matters, the conformance suite asks again
     "arange": lambda xp, _: (xp.arange(5), xp.arange(1, 7, 2, dtype=xp.int32), xp.arange(3.0, 0.0, -1.0, dtype=xp.float32)),
-    "asarray": lambda xp, s: (xp.asarray(s.real(2)), xp.asarray([1, 2], dtype=xp.int64), xp.asarray(True)),  # noqa: FBT003
+    "asarray": lambda xp, s: (xp.asarray(s.real(2)), xp.asarray([1, 2], dtype=xp.int64), xp.asarray(True)),  # noqa: FBT003 - the mode is the argument
     "empty": lambda xp, _: tuple(xp.empty((2, 3), dtype=xp.int32).shape),
     "empty_like": lambda xp, s: tuple(xp.empty_like(s.real(2, 0)).shape),
     "eye": lambda xp, _: (xp.eye(2, dtype=xp.float32), xp.eye(2, 3, k=1, dtype=xp.int64)),

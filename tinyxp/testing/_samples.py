@@ -71,7 +71,7 @@ class Samples:
 
     def bools(self, *shape: int) -> Array:
         """Return truth values."""
-        return self._fill(shape, lambda: self.random.random() < 0.5, "bool")  # noqa: PLR2004
+        return self._fill(shape, lambda: self.random.random() < 0.5, "bool")  # noqa: PLR2004 - the middle
 
     def complexes(self, *shape: int) -> Array:
         """Return complex numbers, both parts uniform between -2 and 2."""

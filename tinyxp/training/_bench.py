@@ -91,7 +91,7 @@ def _forward(trainer: Trainer) -> Callable[[], object]:
     )
 
     def run() -> object:
-        with grad_mode(False):  # noqa: FBT003
+        with grad_mode(False):  # noqa: FBT003 - the mode is the argument
             return trainer.model(x)[0, 0, 0].item()
 
     trainer.model.eval()

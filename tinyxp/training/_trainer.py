@@ -180,7 +180,7 @@ class Trainer:
             limit=windows,
             device=self.device,
         )
-        with grad_mode(False):  # noqa: FBT003
+        with grad_mode(False):  # noqa: FBT003 - the mode is the argument
             for x, y in batches:
                 total = total + self.criterion(self.model(x), y) * x.shape[0]
                 count += x.shape[0]

@@ -23,4 +23,4 @@ class Kernels(BlockKernels, DecodeKernels, RowKernels, UpdateKernels):
     """Tier three of the NumPy backend where Numba is installed."""
 
     def __init__(self, xp: Namespace) -> None:
-        self.xp = xp  # type: ignore[misc]
+        self.xp = xp  # type: ignore[misc]  # declared as a property for type checkers alone

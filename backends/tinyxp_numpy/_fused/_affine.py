@@ -243,7 +243,7 @@ def _is_mlp(x: Array, *parameters: Array | None) -> bool:
     weight1, bias1, weight2, bias2 = parameters
     return bool(
         _maps(x, weight1, bias1)
-        and is_affine(weight1.shape[1], weight2, bias2)  # type: ignore[union-attr]
+        and is_affine(weight1.shape[1], weight2, bias2)  # type: ignore[union-attr]  # not None: looked at above
         and native(x, *parameters)
         and product(x.dtype)
     )

@@ -50,7 +50,7 @@ class AttentionKernels(Defaults):
         self._attend(
             _attention.attention, 1, (a, b, c), mask, lead, is_causal=is_causal, scale=scale, before=(), after=(out, lse)
         )  # fmt: skip
-        return out.reshape(*lead, length, v.shape[-1]) if len(lead) != 2 else out, (lse,)  # noqa: PLR2004
+        return out.reshape(*lead, length, v.shape[-1]) if len(lead) != 2 else out, (lse,)  # noqa: PLR2004 - a pair
 
     def _attend(
         self,

@@ -154,7 +154,7 @@ def _fits(x: Array, parameters: Sequence[Array | None]) -> bool:
     """Whether all shapes are those of a block: kernels check nothing, and broadcast nothing."""
     if x.ndim != 3 or any(p is None for p in parameters):  # noqa: PLR2004 - batch, time, channels
         return False
-    row, hidden = x.shape[2:], parameters[12].shape[1:]  # type: ignore[union-attr]
+    row, hidden = x.shape[2:], parameters[12].shape[1:]  # type: ignore[union-attr]  # not None: looked at above
     norm, maps = (row, row), ((*row, *row), row) * 4
     expected = (*norm, *maps, *norm, (*row, *hidden), hidden, (*hidden, *row), row)
-    return len(hidden) == 1 and all(p.shape == s for p, s in zip(parameters, expected, strict=True))  # type: ignore[union-attr]
+    return len(hidden) == 1 and all(p.shape == s for p, s in zip(parameters, expected, strict=True))  # type: ignore[union-attr]  # not None: looked at above

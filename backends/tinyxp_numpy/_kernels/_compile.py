@@ -70,7 +70,7 @@ class _Herald(event.Listener):
 event.register("numba:compile", _Herald())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator]  # typed in some releases of Numba only
 def pointer(typingctx: Any, address: Any, like: Any) -> Any:
     """Return the integer `address` as a pointer to elements of the dtype of the array `like`."""
     result = types.CPointer(like.dtype)

@@ -66,7 +66,7 @@ def _maker(dtype: Any) -> Any:
     return long
 
 
-@overload(exp_negative, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]
+@overload(exp_negative, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]  # typed in some releases of Numba only
 def _exp_negative(x: Any) -> Any:
     return _maker(np.float32 if x == types.float32 else np.float64)
 
@@ -76,7 +76,7 @@ def sigmoid(x: Any) -> Any:
     raise TypeError(f"sigmoid is for compiled code; got {x!r}")
 
 
-@overload(sigmoid, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]
+@overload(sigmoid, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]  # typed in some releases of Numba only
 def _sigmoid(x: Any) -> Any:
     one = np.float32(1) if x == types.float32 else np.float64(1)
 
@@ -101,7 +101,7 @@ def normal_cdf(x: Any) -> Any:
     raise TypeError(f"normal_cdf is for compiled code; got {x!r}")
 
 
-@overload(normal_cdf, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]
+@overload(normal_cdf, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]  # typed in some releases of Numba only
 def _normal_cdf(x: Any) -> Any:
     if x != types.float32:
         scale = -math.sqrt(0.5)
@@ -130,7 +130,7 @@ def largest(row: Any, n: int) -> Any:
     raise TypeError(f"largest is for compiled code; got {row!r}, {n!r}")
 
 
-@overload(largest, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]
+@overload(largest, jit_options=_OPTIONS)  # type: ignore[untyped-decorator]  # typed in some releases of Numba only
 def _largest(row: Any, n: Any) -> Any:
     # A floating maximum is not vectorised, for a NaN would depend on the order. The bits of IEEE numbers
     # compare like integers once those of negative numbers are turned around.
