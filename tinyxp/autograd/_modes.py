@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ContextDecorator
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, ClassVar
 
 from tinyxp._core import MODE
 
@@ -13,7 +14,38 @@ if TYPE_CHECKING:
     from tinyxp._core import Node
 
 
-class set_grad_enabled(ContextDecorator):  # noqa: N801 - used like a function
+class _Switch(ContextDecorator):
+    """Sets one field of `MODE` in a ``with`` block or a decorated function."""
+
+    field: ClassVar[str]
+
+    def __init__(self, enabled: bool) -> None:  # noqa: FBT001 - the mode is the argument
+        self.enabled = enabled
+        self._before: list[bool] = []
+
+    def _recreate_cm(self) -> _Switch:
+        """Return the context for one call of a decorated function, which several threads may call at once."""
+        again = copy(self)
+        again._before = []
+        return again
+
+    def __enter__(self) -> None:
+        self._before.append(getattr(MODE, self.field))
+        setattr(MODE, self.field, self.enabled)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        setattr(
+            MODE, self.field, self._before[-1]
+        )  # first of all: Ctrl-C may come between two steps
+        del self._before[-1]
+
+
+class set_grad_enabled(_Switch):  # noqa: N801 - used like a function
     """Record operations, or do not: in a ``with`` block or a decorated function.
 
     Parameters
@@ -29,26 +61,7 @@ class set_grad_enabled(ContextDecorator):  # noqa: N801 - used like a function
     False
     """
 
-    def __init__(self, enabled: bool) -> None:  # noqa: FBT001 - the mode is the argument
-        self.enabled = enabled
-        self._before: list[bool] = []
-
-    def _recreate_cm(self) -> set_grad_enabled:
-        """Return the context for one call of a decorated function, which several threads may call at once."""
-        return set_grad_enabled(self.enabled)
-
-    def __enter__(self) -> None:
-        self._before.append(MODE.grad)
-        MODE.grad = self.enabled
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        MODE.grad = self._before[-1]  # first of all: Ctrl-C may come between any two steps
-        del self._before[-1]
+    field = "grad"
 
 
 class no_grad(set_grad_enabled):  # noqa: N801 - used like a function
@@ -93,7 +106,7 @@ class enable_grad(set_grad_enabled):  # noqa: N801 - used like a function
         super().__init__(True)  # noqa: FBT003 - the mode is the argument
 
 
-class use_fused(ContextDecorator):  # noqa: N801 - used like a function
+class use_fused(_Switch):  # noqa: N801 - used like a function
     """Use the backend's own kernels for fused operations, or do not, in a ``with`` block or a function.
 
     Without them every fused operation is computed with the library's functions, its default. The environment
@@ -111,26 +124,7 @@ class use_fused(ContextDecorator):  # noqa: N801 - used like a function
     [0.0]
     """
 
-    def __init__(self, enabled: bool) -> None:  # noqa: FBT001 - the mode is the argument
-        self.enabled = enabled
-        self._before: list[bool] = []
-
-    def _recreate_cm(self) -> use_fused:
-        """Return the context for one call of a decorated function, which several threads may call at once."""
-        return use_fused(self.enabled)
-
-    def __enter__(self) -> None:
-        self._before.append(MODE.fused)
-        MODE.fused = self.enabled
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        MODE.fused = self._before[-1]
-        del self._before[-1]
+    field = "fused"
 
 
 def is_grad_enabled() -> bool:
