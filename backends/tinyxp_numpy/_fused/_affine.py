@@ -226,8 +226,8 @@ class AffineKernels(Defaults):
         gw1 = np.empty_like(weight1) if needs[1] else none
         gw2 = np.empty_like(weight2) if needs[3] else none
         multiply(
-            _products.weights_vjp, 2 * items, 2 * items if blocks > 1 else 1, product(kind), items, flat, gh, gw1, behind,
-            at, gw2,
+            _products.weights_vjp, 2 * items, 2 * items if blocks > 1 else 1, product(kind), items, behind, at, gw2, flat,
+            gh, gw1, none, none, none, none, none, none,
         )  # fmt: skip
         found = (gx.reshape(x.shape) if needs[0] else None, gw1, total(sums1), gw2, total(sums2))
         return tuple(x if need else None for x, need in zip(found, needs, strict=True))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyxp_numpy import _pool
-from tinyxp_numpy._kernels import _block
+from tinyxp_numpy._kernels import _block, _products
 from tinyxp_numpy._kernels._blas import product
 
 from ._affine import AffineKernels, form
@@ -124,7 +124,7 @@ class BlockKernels(AffineKernels, AttentionKernels):
             (mixed, gmiddle, gow),
         )
         multiply(
-            _block.weights_vjp, 4 * items, 4 * items, product(kind), items, *(array for pair in pairs for array in pair)
+            _products.weights_vjp, 4 * items, 4 * items, product(kind), items, *(array for pair in pairs for array in pair)
         )  # fmt: skip
         gb2, ggamma2, gbeta2, gob = (total(s) for s in sums)
         (ggamma1, gbeta1), gb = (total(s) for s in sums2), total(sums3)

@@ -7,10 +7,10 @@ from typing import Any
 from ._activations import bias_gate, bias_gate_vjp
 from ._blas import gemm
 from ._compile import inline, kernel
-from ._products import cut, weight_vjp
+from ._products import cut
 from ._rows import column_sums, layer_norm, layer_norm_vjp
 
-__all__ = ["norm_affine", "norm_affine_vjp", "rest", "rest_vjp", "weights_vjp"]
+__all__ = ["norm_affine", "norm_affine_vjp", "rest", "rest_vjp"]
 
 
 @inline
@@ -100,21 +100,3 @@ def norm_affine_vjp(
         layer_norm_vjp(
             c, d, block, gn, x, gamma, mean, rstd, residual, True, gx, sums[0], sums[1]
         )  # fmt: skip
-
-
-@kernel
-def weights_vjp(
-    start: int, stop: int, part: int, product: int, items: int, x1: Any, g1: Any, gw1: Any, x2: Any, g2: Any, gw2: Any,
-    x3: Any, g3: Any, gw3: Any, x4: Any, g4: Any, gw4: Any,
-) -> None:  # fmt: skip
-    """Write the cotangents of four weights, each in `items` parts."""
-    for item in range(start, stop):
-        which, piece = item // items, item % items
-        if which == 0:
-            weight_vjp(product, items, piece, x1, g1, gw1)
-        elif which == 1:
-            weight_vjp(product, items, piece, x2, g2, gw2)
-        elif which == 2:  # noqa: PLR2004 - the third
-            weight_vjp(product, items, piece, x3, g3, gw3)
-        else:
-            weight_vjp(product, items, piece, x4, g4, gw4)

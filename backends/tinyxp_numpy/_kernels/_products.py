@@ -24,7 +24,9 @@ def cut(n: int, parts: int, part: int) -> tuple[int, int]:
 
 @inline
 def weight_vjp(product: int, items: int, item: int, x: Any, g: Any, gw: Any) -> None:
-    """Write a part of ``x.T @ g``: rows or columns, whatever there are more of."""
+    """Write a part of ``x.T @ g``, unless it is empty: rows or columns, whatever there are more of."""
+    if gw.size == 0:
+        return
     one, zero = x.dtype.type(1), x.dtype.type(0)
     if gw.shape[0] >= gw.shape[1]:
         a, b = cut(gw.shape[0], items, item)
@@ -59,8 +61,7 @@ def affine_vjp(
     n = g.shape[0]
     for item in range(start, stop):
         if item >= items:
-            if gw.size > 0:
-                weight_vjp(product, items, item - items, x, g, gw)
+            weight_vjp(product, items, item - items, x, g, gw)
             continue
         first, last = cut(blocks, items, item)
         a, b = n * first // blocks, n * last // blocks
@@ -109,12 +110,17 @@ def mlp_vjp(
 
 @kernel
 def weights_vjp(
-    start: int, stop: int, part: int, product: int, items: int, x1: Any, g1: Any, gw1: Any, x2: Any, g2: Any, gw2: Any
+    start: int, stop: int, part: int, product: int, items: int, x1: Any, g1: Any, gw1: Any, x2: Any, g2: Any, gw2: Any,
+    x3: Any, g3: Any, gw3: Any, x4: Any, g4: Any, gw4: Any,
 ) -> None:  # fmt: skip
-    """Write the cotangents of two weights: `items` parts of the first, then as many of the second."""
+    """Write the cotangents of up to four weights, each in `items` parts; those not wanted are empty."""
     for item in range(start, stop):
-        if item < items:
-            if gw1.size > 0:
-                weight_vjp(product, items, item, x1, g1, gw1)
-        elif gw2.size > 0:
-            weight_vjp(product, items, item - items, x2, g2, gw2)
+        which, piece = item // items, item % items
+        if which == 0:
+            weight_vjp(product, items, piece, x1, g1, gw1)
+        elif which == 1:
+            weight_vjp(product, items, piece, x2, g2, gw2)
+        elif which == 2:  # noqa: PLR2004 - the third
+            weight_vjp(product, items, piece, x3, g3, gw3)
+        else:
+            weight_vjp(product, items, piece, x4, g4, gw4)
