@@ -6,7 +6,7 @@ number of threads a BLAS may round otherwise. Ranges are taken one after the oth
 program holds a core, the caller does most of the work itself instead of waiting.
 
 To wake a sleeping thread costs 40 microseconds, as much as many a kernel. So who has just worked looks for the
-next piece for some 0.1 ms before it sleeps, and offers its core to others at each look.
+next piece for some 0.3 ms before it sleeps, and offers its core to others at each look.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def native(*arrays: Array | None) -> bool:
     """Whether all are float32 or all are float64, and none is empty."""
-    kind = arrays[0].dtype  # type: ignore[union-attr]  # not None: looked at above
+    kind = arrays[0].dtype  # type: ignore[union-attr]  # the first is always there
     return kind in FLOATS and all(a is None or (a.dtype == kind and a.size) for a in arrays)
 
 
