@@ -393,3 +393,11 @@ def test_elementwise_values_are_those_of_numpy(xp, name, data):
 
 def as_strict(strict, value):
     return strict.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (3, 0, 0), (0, 2, 2), (2, 2)])
+@pytest.mark.parametrize(("real", "wide"), [("float32", "complex64"), ("float64", "complex128")])
+def test_eigenvalues_of_real_matrices_are_complex_also_where_there_are_none(xp, shape, real, wide):
+    values, vectors = xp.linalg.eig(xp.ones(shape, dtype=real))
+    assert values.dtype == vectors.dtype == wide
+    assert values.shape == shape[:-1]

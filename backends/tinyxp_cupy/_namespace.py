@@ -74,6 +74,13 @@ def solve(x1: Array, x2: Array, /) -> Array:
     return compat.linalg.solve(x1, x2)
 
 
+def eig(x: Array, /) -> tuple[Array, Array]:
+    """Return eigenvalues and eigenvectors, complex for real matrices too; CuPy gives real ones where there are none."""
+    kind = compat.result_type(x.dtype, cupy.complex64)
+    values, vectors = compat.linalg.eig(x)
+    return values.astype(kind, copy=False), vectors.astype(kind, copy=False)
+
+
 def reshape(x: Array, /, shape: tuple[int, ...], *, copy: bool | None = None) -> Array:
     """Return the elements in another shape."""
     return x.reshape(shape) if copy is None else compat.reshape(x, shape, copy=copy)
@@ -88,7 +95,7 @@ def build() -> Any:
     """Return the namespace: array-api-compat's, with the above in front."""
     public = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
     own = {f.__name__: f for f in (asarray, full, full_like, matmul, reshape, permute_dims)}
-    public["linalg"] = SimpleNamespace(**{**vars(compat.linalg), "solve": solve})
+    public["linalg"] = SimpleNamespace(**{**vars(compat.linalg), "eig": eig, "solve": solve})
     return SimpleNamespace(**{**public, **own})
 
 
