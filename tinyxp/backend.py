@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextvars
 import difflib
 from contextlib import contextmanager, nullcontext
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +29,7 @@ from tinyxp import (
 from tinyxp.errors import DeviceUnavailableError, UnknownBackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from importlib.metadata import EntryPoint
 
@@ -45,6 +45,7 @@ __all__ = [
     "registered_backends",
     "set_default_device",
     "use_device",
+    "with_kernels",
 ]
 
 Array = Any  # an array of the backend's library
@@ -350,6 +351,32 @@ class Backend(
                 f"backend {self.name!r} has no device {local!r}; it has {', '.join(known)}"
             )
         return first
+
+
+def with_kernels(cls: type[Backend]) -> type[Backend]:
+    """Let `cls` take its third tier from its attribute `kernels`, made when it is first asked for.
+
+    Parameters
+    ----------
+    cls : subclass of Backend
+        With an attribute `kernels`: an object with the methods of the third tier, or None for the defaults.
+    """
+    for name in (*_fused.NAMES, *_updates.NAMES, *_decode.NAMES):
+        setattr(cls, name, _deferred(name))
+    return cls
+
+
+def _deferred(name: str) -> Callable[..., Any]:
+    default: Callable[..., Any] = getattr(Backend, name)
+
+    @wraps(default)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kernels = self.kernels
+        if kernels is None:
+            return default(self, *args, **kwargs)
+        return getattr(kernels, name)(*args, **kwargs)
+
+    return method
 
 
 # ---------------------------------------------------------------- registry

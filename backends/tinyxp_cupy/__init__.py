@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyxp import dtypes
 from tinyxp._indexing import scatter
-from tinyxp.backend import Backend, Namespace
+from tinyxp.backend import Backend, Namespace, with_kernels
 from tinyxp_cupy import _probe
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = ["CupyBackend"]
 Array = Any
 
 
+@with_kernels
 class CupyBackend(Backend):
     """CuPy on CUDA GPUs.
 
@@ -254,6 +255,14 @@ class CupyBackend(Backend):
             return _kernels.segment_sum(values, indices, size)
         out = _kernels.segment_sum(self.cupy.moveaxis(values, axis, 0), indices, size)
         return self.cupy.moveaxis(out, 0, axis)
+
+    # ------------------------------------------------------------ tier 3
+    @cached_property
+    def kernels(self) -> Any:
+        """What computes fused operations."""
+        from tinyxp_cupy._fused import Kernels
+
+        return Kernels(self.xp)
 
     def threefry2x32(
         self, key0: int, key1: int, counter0: Array, counter1: Array, /

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tinyxp import _decode, _fused, _updates, dtypes
-from tinyxp.backend import Backend
+from tinyxp import dtypes
+from tinyxp.backend import Backend, with_kernels
 from tinyxp_numpy import _extras, _memory, _namespace
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def _of_old() -> frozenset[str]:
     return frozenset({"acosh"} if wrong else ())
 
 
+@with_kernels
 class NumpyBackend(Backend):
     """NumPy on the CPU: the host backend, through which files, plots and lists are reached."""
 
@@ -210,22 +211,3 @@ def _special() -> Any:
     except ImportError:
         return None
     return special
-
-
-def _deferred(name: str) -> Any:
-    """Return the method `name` of tier three, which asks for the kernels when it is first called."""
-    default = getattr(Backend, name)
-
-    def method(self: NumpyBackend, *args: Any, **kwargs: Any) -> Any:
-        kernels = self.kernels
-        if kernels is None:
-            return default(self, *args, **kwargs)
-        return getattr(kernels, name)(*args, **kwargs)
-
-    method.__name__ = name
-    method.__doc__ = default.__doc__
-    return method
-
-
-for _name in (*_fused.NAMES, *_updates.NAMES, *_decode.NAMES):
-    setattr(NumpyBackend, _name, _deferred(_name))
