@@ -6,10 +6,12 @@ from functools import cache
 from typing import Any
 
 import cupy
+import numpy as np
 
 from tinyxp._extras import THREEFRY_PARITY, THREEFRY_ROTATIONS
+from tinyxp_cupy._modules import TYPES, kernel, launch, name_of
 
-__all__ = ["segment_sum", "threefry2x32"]
+__all__ = ["numbers", "segment_sum", "sum_rows", "threefry2x32"]
 
 Array = Any
 
@@ -71,6 +73,8 @@ def segment_sum(values: Array, indices: Array, size: int) -> Array:
     shape = (size, *values.shape[1:])
     if values.size == 0 or size == 0:
         return cupy.zeros(shape, values.dtype)
+    if name_of(values.dtype) in TYPES and _slices(len(values)) * size <= max(_CELLS, values.size):
+        return sum_rows(values, indices, size, wraps=True).reshape(shape)
     indices = cupy.where(indices < 0, indices + size, indices).astype(cupy.int64)
     order = cupy.argsort(indices, kind="stable")
     where, cells = indices[order], cupy.arange(size, dtype=cupy.int64)
@@ -81,3 +85,67 @@ def segment_sum(values: Array, indices: Array, size: int) -> Array:
     kernel = _segments("float" if half else "T")
     kernel(cupy.ascontiguousarray(values), order, first, stop, width, out)
     return out.reshape(shape)
+
+
+# ---------------------------------------------------------------- without sorting
+_SLICE, _LONG_SLICE, _MANY = 512, 1024, 1 << 15  # rows in a slice; where the longer ones begin
+_CELLS = 1 << 24  # of a table, one for each number and slice: 64 MiB
+_TOGETHER = 4  # slices that are looked up at once, as in embedding.cu
+_WARP, _SUMMING, _ADDING = 32, 512, 256
+
+
+def _length(rows: int) -> int:
+    return _SLICE if rows <= _MANY else _LONG_SLICE
+
+
+def _slices(rows: int) -> int:
+    return -(-rows // _length(rows))
+
+
+def numbers(indices: Array) -> tuple[Array, bool]:
+    """Return `indices` as kernels read them, in C order, and whether they have 64 bits: else 32."""
+    if indices.dtype == np.int32:
+        return cupy.ascontiguousarray(indices), False
+    return cupy.ascontiguousarray(indices, np.int64), True
+
+
+def sum_rows(values: Array, indices: Array, size: int, *, wraps: bool) -> Array:
+    """Add rows into zeros, two launches: first those of a slice of the rows, then what slices have.
+
+    Parameters
+    ----------
+    values : array, shape (n, …)
+        Of float32, float16 or bfloat16, not empty; sums are float32, rounded once.
+    indices : array of integers, of n elements
+        What is outside of the result is left out.
+    size : int
+        Rows of the result, at least one.
+    wraps : bool
+        Whether negative indices count from the end.
+
+    Returns
+    -------
+    array, shape (size, width)
+    """
+    count, dtype = indices.size, name_of(values.dtype)
+    width = values.size // count
+    values, (indices, wide) = cupy.ascontiguousarray(values), numbers(indices)
+    length, slices = _length(count), _slices(count)
+    table = cupy.empty((size, -(-slices // _TOGETHER) * _TOGETHER), np.int32)
+    table.data.memset_async(0xFF, table.nbytes)
+    partial = cupy.empty((count, width), np.float32)
+    out = cupy.empty((size, width), values.dtype)
+    pack = 16 // values.itemsize
+    vectors = width % pack == 0 and values.data.ptr % 16 == 0
+    suffix = "" if vectors else "_by_one"
+    chunks = -(-width // (_WARP * (pack if vectors else 1)))
+    launch(
+        kernel("embedding", f"sum_slice{suffix}", dtype), (slices, chunks), min(-(-count // _WARP) * _WARP, _SUMMING),
+        indices, values, table, partial, count, size, width, length, wide, wraps,
+    )  # fmt: skip
+    threads = min(size * _WARP, _ADDING)
+    launch(
+        kernel("embedding", f"sum_slices{suffix}", dtype), (-(-size * _WARP // threads), chunks), threads,
+        values, table, partial, out, size, width, slices,
+    )  # fmt: skip
+    return out

@@ -13,11 +13,17 @@ from typing import Any
 import cupy
 import numpy as np
 
-__all__ = ["TYPES", "kernel", "launch", "multiprocessors", "options", "source"]
+__all__ = ["TYPES", "kernel", "launch", "multiprocessors", "name_of", "options", "source"]
 
 Array = Any
 FOLDER = Path(__file__).parent / "_cuda"
 TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+
+
+@cache
+def name_of(dtype: Any) -> str:
+    """Return the name of a dtype; NumPy's own attribute would cost as much as a launch."""
+    return str(dtype.name)
 
 
 def source(file: str) -> str:
@@ -26,20 +32,31 @@ def source(file: str) -> str:
     return "\n".join((FOLDER / name).read_text() for name in ("common.cuh", f"{file}.cu"))
 
 
-def options(dtype: str) -> tuple[str, ...]:
-    """Return the compiler's options for elements of the type called `dtype`."""
-    return ("-std=c++17", f"-DELEMENT={TYPES[dtype]}")
+def options(dtype: str, second: str | None = None) -> tuple[str, ...]:
+    """Return the compiler's options for elements of the types called `dtype` and `second`."""
+    found = ("-std=c++17", f"-DELEMENT={TYPES[dtype]}")
+    return found if second in {None, dtype} else (*found, f"-DSECOND={TYPES[second]}")
 
 
 @cache
-def _module(file: str, dtype: str) -> Any:
-    return cupy.RawModule(code=source(file), options=options(dtype))
+def _module(file: str, dtype: str, second: str | None) -> Any:
+    return cupy.RawModule(code=source(file), options=options(dtype, second))
 
 
 @cache
-def kernel(file: str, name: str, dtype: str = "float32") -> Any:
-    """Return the kernel `name` of ``_cuda/{file}.cu`` for elements of the type called `dtype`."""
-    return _module(file, dtype).get_function(name)
+def kernel(file: str, name: str, dtype: str = "float32", second: str | None = None) -> Any:
+    """Return the kernel `name` of ``_cuda/{file}.cu`` for elements of the type called `dtype`.
+
+    Parameters
+    ----------
+    file, name : str
+        Of the source and of the kernel in it.
+    dtype : str
+        The type ``T`` of the source.
+    second : str, optional
+        The type ``U`` of the source, for kernels that take two; ``T`` without it.
+    """
+    return _module(file, dtype, None if second == dtype else second).get_function(name)
 
 
 def launch(
