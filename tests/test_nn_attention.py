@@ -308,5 +308,7 @@ def test_the_block_is_two_residual_branches(xp):
     ] * 4
     x = normal(xp, 1, 3, 8).to("float32")
     h = x + block.attention(block.ln1(x), is_causal=True)
-    assert bool(xp.all(block(x, is_causal=True) == h + block.mlp(block.ln2(h))))
+    parts = h + block.mlp(block.ln2(h))
+    difference = xp.max(xp.abs(block(x, is_causal=True) - parts))
+    assert float(difference) < 1e-6  # a backend may round a sum of three once
     assert nn.TransformerBlock(8, 2, mlp_ratio=2).mlp.hidden_dim == 16
