@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import tinyxp
 from tinyxp._core import MODE, fresh, wrap
 from tinyxp._decode import BlockArrays
+from tinyxp._devices import on
 from tinyxp.backend import PLAIN
 from tinyxp.models._tied import TiedHead
 from tinyxp.nn import GELU, MLP, Embedding, LayerNorm, Linear, MultiHeadAttention, TransformerBlock
@@ -76,7 +76,7 @@ class Step:
     """
 
     def __init__(self, model: GPT, caches: list[KVCache], padding: Tensor | None) -> None:
-        self.device, self.caches, self.padding = model.device, caches, padding
+        self.device, self.caches = model.device, caches
         self.tokens, self.positions = _arrays(
             model.token_embedding.weight, model.position_embedding.weight
         )
@@ -88,34 +88,39 @@ class Step:
         tied = not isinstance(model.lm_head, Linear)
         head = model.token_embedding.weight.T if tied else model.lm_head.weight
         self.gamma, self.beta, self.head = _arrays(model.ln_f.gamma, model.ln_f.beta, head)
-        self.visible = None
+        self.visible = self.columns = None
         if padding is not None:
+            (self.columns,) = _arrays(padding)
             keys = tinyxp.arange(caches[0].capacity, device=self.device) >= padding[:, None]
             (self.visible,) = _arrays(keys[:, None, None, :])
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return the logits (batch, vocab_size) of what follows `tokens` (batch,), all in the vocabulary."""
-        device, start = self.device, self.caches[0].length
-        with device.backend.scope(device.local) if device.scoped else nullcontext():
-            xp, prefix = device.xp, "" if MODE.fused else PLAIN
-            step = device.fns[prefix + "transformer_step"]
-            x = xp.take(self.tokens, fresh(tokens)._raw, axis=0) + self._position(start)
-            for arrays, keys, values in self.blocks:
-                x = step(x, arrays, keys, values, self.visible, start=start, **self.options)
-            x, _ = device.fns[prefix + "layer_norm"](
-                x, self.gamma, self.beta, eps=self.options["eps"]
-            )
-            logits = wrap(xp.matmul(x, self.head), device)
-        for cache in self.caches:
-            cache.length = start + 1
+        logits = self.logits(tokens, self.caches[0].length)
+        self.grow()
         return logits
 
-    def _position(self, start: int) -> Any:
-        """Return the embedding of the position, (1, width), or (batch, width) if rows differ."""
-        xp = self.device.xp
-        if self.padding is None:
-            return xp.getitem(self.positions, slice(start, start + 1))
-        return xp.take(self.positions, tinyxp.maximum(start - self.padding, 0)._raw, axis=0)
+    def logits(self, tokens: Tensor, start: Any) -> Tensor:
+        """Return the logits, with the number of positions before in `start` or where the device keeps it."""
+        device, eps = self.device, self.options["eps"]
+        with on(device):
+            x = self._do("embed_step")(
+                fresh(tokens)._raw, self.tokens, self.positions, self.columns, start=start
+            )
+            step = self._do("transformer_step")
+            for arrays, keys, values in self.blocks:
+                x = step(x, arrays, keys, values, self.visible, start=start, **self.options)
+            x, _ = self._do("layer_norm")(x, self.gamma, self.beta, eps=eps)
+            logits, _ = self._do("linear")(x, self.head, None)
+            return wrap(logits, device)
+
+    def grow(self) -> None:
+        """Count the position that the caches have got."""
+        for cache in self.caches:
+            cache.length += 1
+
+    def _do(self, name: str) -> Any:
+        return self.device.fns[name if MODE.fused else PLAIN + name]
 
 
 def _arrays(*tensors: Tensor) -> tuple[Any, ...]:

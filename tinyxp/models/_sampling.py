@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import tinyxp
+from tinyxp._core import MODE, fresh, wrap
+from tinyxp._decode import probabilities
+from tinyxp._devices import on
+from tinyxp.backend import PLAIN
 from tinyxp.random import Generator, default_generator
 
 if TYPE_CHECKING:
@@ -74,39 +77,32 @@ class Sampler:
         -------
         Tensor of int64, shape (batch,)
         """
-        if self.temperature == 0:
-            return tinyxp.argmax(logits, axis=-1).to("int64")
-        weights = self.weights(logits)
-        steps = tinyxp.cumulative_sum(weights, axis=-1)
-        total = steps[:, -1:]
-        place = (
-            self.random.uniform((logits.shape[0], 1), dtype="float64", device=logits.device) * total
-        )
-        below = tinyxp.sum((steps <= place).to("int64"), axis=-1)
-        last = tinyxp.sum(
-            (steps < total).to("int64"), axis=-1
-        )  # rounding may put the place at the end
-        token: Tensor = tinyxp.minimum(below, last)
-        return token
+        drawn = self.temperature != 0  # the most probable token is not drawn
+        return self.draw(logits, self.random.next_key() if drawn else (0, 0))
+
+    def draw(self, logits: Tensor, key: Any) -> Tensor:
+        """Return a token for each row, drawn with `key`: two words, or where the device keeps such.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (batch, vocab_size)
+        key : tuple of two int, or array of three int64
+            As the backend's `sample` takes it.
+
+        Returns
+        -------
+        Tensor of int64, shape (batch,)
+        """
+        device = logits.device
+        sample = device.fns["sample" if MODE.fused else PLAIN + "sample"]
+        with on(device), device.backend.quiet():
+            return wrap(sample(fresh(logits)._raw, key, **self._options()), device)
 
     def weights(self, logits: Tensor) -> Tensor:
         """Return unnormalised float64 probabilities, 0 for tokens that are out of question."""
-        scaled = logits.to("float64")
-        scaled = (scaled - tinyxp.max(scaled, axis=-1, keepdims=True)) / self.temperature
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            order = tinyxp.sort(scaled, axis=-1, descending=True)
-            scaled = tinyxp.where(scaled < order[:, self.top_k - 1 : self.top_k], -math.inf, scaled)
-        weights: Tensor = tinyxp.exp(scaled)
-        if self.top_p is None or self.top_p == 1:
-            return weights
-        return _nucleus(weights, self.top_p)
+        device = logits.device
+        with on(device), device.backend.quiet():
+            return wrap(probabilities(device.xp, fresh(logits)._raw, **self._options()), device)
 
-
-def _nucleus(weights: Tensor, top_p: float) -> Tensor:
-    """Return `weights` with 0 for all but the largest that make up the share `top_p`."""
-    order = tinyxp.argsort(weights, axis=-1, descending=True, stable=True)
-    ranked = tinyxp.take_along_axis(weights, order, axis=-1)
-    before = tinyxp.cumulative_sum(ranked, axis=-1) - ranked
-    kept = tinyxp.where(before < top_p * tinyxp.sum(ranked, axis=-1, keepdims=True), ranked, 0.0)
-    back = tinyxp.argsort(order, axis=-1)
-    return tinyxp.take_along_axis(kept, back, axis=-1)
+    def _options(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}

@@ -15,7 +15,7 @@ from tinyxp._core import TENSORS
 from tinyxp.autograd import checkpoint
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.models import _gpt2_files
-from tinyxp.models._generation import as_prompt, stream
+from tinyxp.models._generation import Generation, as_prompt
 from tinyxp.models._sampling import Sampler
 from tinyxp.models._tied import TiedHead
 from tinyxp.nn import (
@@ -285,6 +285,7 @@ class GPT(Module):
         seed: int | None = None,
         eos: int | Sequence[int] | None = None,
         use_cache: bool = True,
+        graph: bool = False,
     ) -> Tensor:
         """Continue sequences of tokens.
 
@@ -308,20 +309,23 @@ class GPT(Module):
             Token at which a row ends; it is then repeated until all rows have ended.
         use_cache : bool
             Keep keys and values, so that each step costs one position. The tokens are the same without.
+        graph : bool
+            Record what the step from one token to the next launches on a GPU, and replay it: less work for
+            the host. Where that is impossible a warning says why.
 
         Returns
         -------
         Tensor of int64, shape (batch, T + new)
-            Prompt and continuation. Beyond `max_seq_len` the last `max_seq_len` tokens are looked at.
+            Prompt and continuation. Beyond `max_seq_len` the last `max_seq_len` tokens are looked at. On a
+            GPU the host does not wait for it; with `eos` it looks every 16 tokens whether all rows have
+            ended, and drops what was made in vain.
         """
         prompt, pads = as_prompt(tokens, self)
         sampler = Sampler(temperature, top_k=top_k, top_p=top_p, seed=seed)
-        new = list(
-            stream(
-                self, prompt, pads, sampler, _count(max_new_tokens), eos=eos, use_cache=use_cache
-            )
-        )
-        return tinyxp.concat([prompt, tinyxp.stack(new, axis=1)], axis=1) if new else prompt
+        return Generation(
+            self, prompt, pads, sampler, _count(max_new_tokens),
+            eos=eos, use_cache=use_cache, graph=graph, late=True,
+        ).result()  # fmt: skip
 
     def stream(
         self,
@@ -334,6 +338,7 @@ class GPT(Module):
         seed: int | None = None,
         eos: int | Sequence[int] | None = None,
         use_cache: bool = True,
+        graph: bool = False,
     ) -> Iterator[Tensor]:
         """Continue sequences, giving each new token as soon as it is known; arguments as `generate`.
 
@@ -349,9 +354,11 @@ class GPT(Module):
         """
         prompt, pads = as_prompt(tokens, self)
         sampler = Sampler(temperature, top_k=top_k, top_p=top_p, seed=seed)
-        return stream(
-            self, prompt, pads, sampler, _count(max_new_tokens), eos=eos, use_cache=use_cache
-        )
+        made = Generation(
+            self, prompt, pads, sampler, _count(max_new_tokens),
+            eos=eos, use_cache=use_cache, graph=graph, late=False,
+        )  # fmt: skip
+        return iter(made)
 
     # ------------------------------------------------------------ files
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
