@@ -158,7 +158,7 @@ def _run(name: str) -> Any:
         path = Path(__file__).with_name(script)
         print(f"\n{' '.join(SCRIPTS[name])}", flush=True)
         command = [sys.executable, path, *options, "--json", found]
-        subprocess.run(command, check=True)  # noqa: S603 - one of SCRIPTS
+        subprocess.run(command, check=True)
         print(f"({perf_counter() - begin:.0f} s)", flush=True)
         return json.loads(found.read_text(encoding="utf-8"))["results"]
 

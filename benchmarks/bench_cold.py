@@ -98,7 +98,7 @@ def start(contender: str, size: str, threads: int, cache: str) -> float:
     folders = {name: str(Path(cache, name.lower())) for name in CACHES}
     code = CHILD.format(name=contender, size=size, threads=threads)
     begin = perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - this file
+    process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent,
         env=os.environ | environment(contender, threads) | folders,
