@@ -109,6 +109,7 @@ CASES = [
     Case("self_attention", N(2, 3, 4), *[N(4, 4), N(4)] * 4, num_heads=2, is_causal=True),
     Case("self_attention", N(2, 3, 4), *[N(4, 4), None] * 4, num_heads=1, is_causal=False),
 ]
+HALVES = ("bfloat16", "float16")
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 
 
@@ -376,3 +377,126 @@ def test_where_reading_back_is_slow_good_indices_give_the_same(xp, device, monke
     expected = [embed(xp, [0, 2]).tolist(), lose(xp, [0, 2, -100]).tolist()]
     monkeypatch.setattr(type(device.backend), "host_visible", False)
     assert [embed(xp, [0, 2]).tolist(), lose(xp, [0, 2, -100]).tolist()] == expected
+
+
+# ---------------------------------------------------------------- computing in half precision
+def in_half(name, *shapes, **options):
+    return pytest.param(name, shapes, options, id=name)
+
+
+SQUARE = [(8, 8), (8,)]
+COMPUTING = pytest.mark.parametrize(
+    ("name", "shapes", "options"),
+    [
+        in_half("mlp", (2, 3, 8), (8, 12), (12,), (12, 8), (8,), approximate="tanh"),
+        in_half("self_attention", (2, 5, 8), *SQUARE * 4, num_heads=2, is_causal=True),
+        in_half(
+            "transformer_block", (2, 5, 8), (8,), (8,), *SQUARE * 4, (8,), (8,), (8, 12), (12,), (12, 8), (8,),
+            num_heads=2, is_causal=True, eps=1e-5, approximate="none",
+        ),
+    ],
+)  # fmt: skip
+HALF = pytest.mark.parametrize("half", HALVES)
+ROUNDING = {"bfloat16": 2**-8, "float16": 2**-11}  # half of the distance of 1 to the next number
+
+
+def parameters(xp, shapes, dtype="float32"):
+    random = xp.random.Generator(5)
+    return [
+        random.normal(shape, std=0.5, dtype="float64").to(dtype).requires_grad_()
+        for shape in shapes
+    ]
+
+
+def slopes(xp, out, tensors):
+    weights = xp.random.Generator(6).normal(out.shape, dtype="float64").to(out.dtype)
+    return xp.autograd.grad([out], tensors, [weights])
+
+
+@pytest.mark.skip_backend("strict", reason="has no half precision")
+@HALF
+@COMPUTING
+def test_computing_in_half_precision_keeps_the_dtypes_of_the_arguments(
+    xp, name, shapes, options, half
+):
+    tensors = parameters(xp, shapes)
+    function = getattr(xp.ops.fused, name)
+    exact, out = (function(*tensors, **options, compute=c) for c in (None, half))
+    assert out.dtype == "float32"
+    near = 20 * ROUNDING[half]
+    close(xp, out, exact, near)
+    assert bool(xp.any(out != exact))
+    for got, want in zip(slopes(xp, out, tensors), slopes(xp, exact, tensors), strict=True):
+        assert got.dtype == "float32"
+        close(xp, got, want, near)
+
+
+@pytest.mark.skip_backend("strict", reason="has no half precision")
+@HALF
+@COMPUTING
+def test_computing_in_half_precision_is_the_definition(xp, name, shapes, options, half):
+    tensors = parameters(xp, shapes)
+    out = getattr(xp.ops.fused, name)(*tensors, **options, compute=half)
+    defined = getattr(_fused, name)(xp, *tensors, **options, compute=half)
+    near = 8 * ROUNDING[half]
+    close(xp, out, defined, near)
+    pairs = zip(slopes(xp, out, tensors), slopes(xp, defined, tensors), strict=True)
+    for got, want in pairs:
+        close(xp, got, want, near)
+    out = getattr(xp.ops.fused, name)(*tensors, **options, compute=half)
+    again = xp.autograd.grad([xp.mean(out * out)], tensors, create_graph=True)
+    for g in xp.autograd.grad([sum(xp.sum(g * g) for g in again)], tensors):
+        assert g.dtype == "float32"
+        assert bool(xp.all(xp.isfinite(g)))
+
+
+# what gives a number of its own dtype whatever it is given
+LOSSES = ("cross_entropy",)
+
+
+def as_half(tensors, wants, half):
+    floating = [hasattr(t, "dtype") and t.dtype == "float64" for t in tensors]
+    made = [t.detach().to(half) if f else t for t, f in zip(tensors, floating, strict=True)]
+    return [t.requires_grad_() if w else t for t, w in zip(made, wants, strict=True)]
+
+
+@pytest.mark.skip_backend("strict", reason="has no half precision")
+@HALF
+@EVERY
+def test_half_precision_is_computed_in_float32_and_rounded(xp, case, half):
+    tensors = as_half(case.tensors(xp), case.wants, half)
+    exact = [
+        t.detach().to("float64") if hasattr(t, "dtype") and t.dtype == half else t for t in tensors
+    ]
+    exact = [t.requires_grad_() if w else t for t, w in zip(exact, case.wants, strict=True)]
+    defined = getattr(_fused, case.name)(xp, *tensors, **case.kwargs)
+    out, want = call(xp, case, tensors), call(xp, case, exact)
+    assert out.dtype == defined.dtype == ("float32" if case.name in LOSSES else half)
+    products = 8 if case.name in {"mlp", "self_attention", "transformer_block"} else 1
+    near = 4 * products * ROUNDING[half]
+    close(xp, out.to("float64"), want, near / 2)
+    close(xp, defined.to("float64"), want, near / 2)
+    grads = [slopes(xp, o, wanted(case, t)) for o, t in ((out, tensors), (defined, tensors))]
+    for got, also, true in zip(*grads, slopes(xp, want, wanted(case, exact)), strict=True):
+        assert got.dtype == also.dtype == half
+        close(xp, got.to("float64"), true, near)
+        close(xp, also.to("float64"), true, near)
+
+
+@pytest.mark.skip_backend("strict", reason="has no half precision")
+@HALF
+def test_long_rows_in_half_precision_are_summed_in_float32(xp, half):
+    x = xp.ones((2, 3000), dtype=half)
+    assert xp.ops.fused.softmax(x, axis=-1).tolist()[0][0] == pytest.approx(1 / 3000, rel=4e-3)
+    gamma = xp.ones(3000, dtype=half)
+    assert xp.ops.fused.rms_norm(x * 300, gamma, eps=0.0).tolist()[0][0] == 1.0  # 300 ** 2 > 65504
+    targets = xp.asarray([1, 2])
+    loss = xp.ops.fused.cross_entropy(x, targets, ignore_index=-100, label_smoothing=0.0)
+    assert loss.item() == pytest.approx(math.log(3000), rel=1e-5)
+
+
+@pytest.mark.skip_backend("numpy", "torch", "cupy", reason="has half precision")
+def test_a_library_without_the_dtype_says_so(xp):
+    x, w = xp.ones((2, 4)), xp.ones((4, 4))
+    with pytest.raises(xp.errors.DTypeError, match="no dtype bfloat16"):
+        xp.ops.fused.mlp(x, w, None, w, None, approximate="tanh", compute="bfloat16")

@@ -9,21 +9,31 @@ to the default.
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["NAMES", "Defaults", "orthogonalized"]
+from tinyxp.errors import CaptureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["NAMES", "Defaults", "orthogonalized", "unless"]
 
 Array = Any  # an array of the backend's library
 
 NAMES = (
+    "adamw_numbers",
     "adamw_step",
     "adamw_steps",
+    "adamw_steps_unless",
     "lion_step",
     "muon_step",
+    "norm_and_factor",
     "scale_all",
     "sgd_step",
     "sum_of_squares",
 )
+FOR_REPLAY = {"adamw_numbers"}  # which mean something to recorded launches only
 
 
 class Defaults:
@@ -147,6 +157,7 @@ class Defaults:
         largests: list[Array] | None,
         *,
         memo: dict[str, Any],  # noqa: ARG002 - for backends that prepare something
+        masters: list[Array] | None = None,
         **options: Any,
     ) -> None:
         """Go one `adamw_step` with many parameters.
@@ -158,13 +169,66 @@ class Defaults:
             See `adamw_step`.
         memo : dict
             Empty at first and then given again with the same parameters, for the backend to keep what it
-            need not find out in every step.
+            need not find out in every step. Its entry ``"captured"`` is true while launches are recorded:
+            step and learning rate are then to be read, in every replay, from where `adamw_numbers` writes
+            them.
+        masters : list of arrays or None
+            The parameters in float32, where `ps` are in half precision: the step is made with them, in float32,
+            and each parameter becomes its master rounded.
         **options
             Those of `adamw_step`.
         """
         many = [None] * len(ps) if largests is None else largests
-        for p, g, mean, square, largest in zip(ps, gs, means, squares, many, strict=True):
-            self.adamw_step(p, g, mean, square, largest, **options)
+        for i, state in enumerate(zip(means, squares, many, strict=True)):
+            if masters is None:
+                self.adamw_step(ps[i], gs[i], *state, **options)
+            else:
+                xp, p, master = self.xp, ps[i], masters[i]
+                self.adamw_step(master, xp.astype(gs[i], master.dtype), *state, **options)
+                xp.setitem(p, ..., xp.astype(master, p.dtype))
+
+    def adamw_steps_unless(self, skip: Array, *lists: Any, **options: Any) -> None:
+        """Do what `adamw_steps` does, or nothing if the 0-d bool array `skip` is true, without reading it.
+
+        Parameters
+        ----------
+        skip : array of bool, shape ()
+        *lists, **options
+            Those of `adamw_steps`.
+        """
+        ps, _, *state = lists
+        more = options.get("masters")
+        with unless(self.xp, skip, [x for part in (ps, *state, more) for x in part or ()]):
+            self.adamw_steps(*lists, **options)
+
+    def adamw_numbers(self, *, memo: dict[str, Any], **options: Any) -> None:  # noqa: ARG002 - for backends that record launches
+        """Give the device the numbers of the next replay of an `adamw_steps` that was recorded with `memo`.
+
+        Parameters
+        ----------
+        memo : dict
+            What `adamw_steps` was given.
+        **options
+            Those of `adamw_step`.
+        """
+        raise CaptureError("this backend records no steps of AdamW")
+
+    def norm_and_factor(
+        self, arrays: list[Array], dtype: Any, most: float, /
+    ) -> tuple[Array, Array]:
+        """Return the common Euclidean norm of real `arrays` and the factor that brings it down to `most`.
+
+        Parameters
+        ----------
+        arrays : list of arrays
+            At least one.
+        dtype : dtype
+            Of the results, which are 0-d arrays.
+        most : float
+            Largest norm to keep; the factor is ``min(1, most / (norm + 1e-6))``.
+        """
+        norm = self.sum_of_squares(arrays, dtype) ** 0.5
+        return norm, self.xp.clip(most / (norm + 1e-6), max=1.0)
 
     def sum_of_squares(self, arrays: list[Array], dtype: Any, /) -> Array:
         """Return the sum of the squares of all elements of real `arrays`, at least one, as a 0-d array."""
@@ -261,6 +325,15 @@ class Defaults:
             p *= 1.0 - lr * weight_decay
         d *= lr * scale
         p -= d
+
+
+@contextmanager
+def unless(xp: Any, skip: Array, arrays: list[Array]) -> Iterator[None]:
+    """Undo what the ``with`` block writes into `arrays` if the 0-d bool array `skip` is true."""
+    before = [xp.copy(x) for x in arrays]
+    yield
+    for x, old in zip(arrays, before, strict=True):
+        xp.setitem(x, ..., xp.where(skip, old, x))
 
 
 def _direction(p: Array, g: Array, weight_decay: float, *, maximize: bool) -> Array:

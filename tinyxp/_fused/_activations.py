@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ._base import Array, Operations
+from ._half import forward_in_float32, in_float32, vjp_in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ GELU_FORMS: dict[str, Callable[[Any, Array], Array]] = {
 }
 
 
+@in_float32
 def gelu(xp: Any, x: Array, *, approximate: str) -> Array:
     """Compute the Gaussian error linear unit, x times a gate that grows from 0 to 1.
 
@@ -62,22 +64,26 @@ def gelu(xp: Any, x: Array, *, approximate: str) -> Array:
     return x * GELU_FORMS[approximate](xp, x)
 
 
+@in_float32
 def silu(xp: Any, x: Array) -> Array:
     """Compute ``x * sigmoid(x)`` (the "swish" of arXiv:1710.05941 with beta 1)."""
     return x * _sigmoid(xp, x)
 
 
+@in_float32
 def swiglu(xp: Any, x: Array, y: Array) -> Array:
     """Compute ``silu(x) * y``, for `x` and `y` of one shape (N. Shazeer, arXiv:2002.05202, equation 5)."""
     return silu(xp, x) * y
 
 
+@in_float32
 def softmax(xp: Any, x: Array, *, axis: int) -> Array:
     """Compute ``exp(x) / sum(exp(x))`` along `axis`, shifted by the maximum against overflow."""
     e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
+@in_float32
 def log_softmax(xp: Any, x: Array, *, axis: int) -> Array:
     """Compute ``x - log(sum(exp(x)))`` along `axis`, shifted by the maximum against overflow."""
     shifted = x - xp.max(x, axis=axis, keepdims=True)
@@ -149,11 +155,13 @@ _SLOPE = {
 class ActivationOperations(Operations):
     """Fused activations on raw arrays."""
 
+    @forward_in_float32
     def gelu(self, x: Array, *, approximate: str) -> tuple[Array, tuple[Array, ...]]:
         """Return ``(x * gate, (gate,))``."""
         gate = _FAST_GATE[approximate](self.xp, x)
         return x * gate, (gate,)
 
+    @vjp_in_float32
     def gelu_vjp(
         self,
         g: Array,
@@ -180,11 +188,13 @@ class ActivationOperations(Operations):
         """Return the cotangent of `x`."""
         return self.gelu_vjp(g, out, aux, x, needs=needs, approximate="silu")
 
+    @forward_in_float32
     def swiglu(self, x: Array, y: Array) -> tuple[Array, tuple[Array, ...]]:
         """Return ``(x * sigmoid(x) * y, (sigmoid(x),))``."""
         gate = _stable_sigmoid(self.xp, x)
         return x * gate * y, (gate,)
 
+    @vjp_in_float32
     def swiglu_vjp(
         self,
         g: Array,
@@ -207,6 +217,7 @@ class ActivationOperations(Operations):
             gy *= aux[0]
         return gx, gy
 
+    @forward_in_float32
     def softmax(self, x: Array, *, axis: int) -> tuple[Array, tuple[Array, ...]]:
         """Return ``(softmax of x along axis, ())``."""
         xp = self.xp
@@ -214,6 +225,7 @@ class ActivationOperations(Operations):
         e /= xp.sum(e, axis=axis, keepdims=True)
         return e, ()
 
+    @vjp_in_float32
     def softmax_vjp(
         self,
         g: Array,
@@ -230,6 +242,7 @@ class ActivationOperations(Operations):
         gx -= out * xp.sum(gx, axis=axis, keepdims=True)
         return (gx,)
 
+    @forward_in_float32
     def log_softmax(self, x: Array, *, axis: int) -> tuple[Array, tuple[Array, ...]]:
         """Return ``(log of softmax of x along axis, ())``."""
         xp = self.xp
@@ -237,6 +250,7 @@ class ActivationOperations(Operations):
         out -= xp.log(xp.sum(xp.exp(out), axis=axis, keepdims=True))
         return out, ()
 
+    @vjp_in_float32
     def log_softmax_vjp(
         self,
         g: Array,

@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ._base import Array, Operations, sum_to
+from ._half import forward_in_float32, in_float32, vjp_in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["AttentionOperations", "attention"]
 
 
+@in_float32
 def attention(
     xp: Any,
     q: Array,
@@ -87,6 +89,7 @@ class AttentionOperations(Operations):
     the backward pass the cotangent (the arrangement of arXiv:2205.14135, section 3.1).
     """
 
+    @forward_in_float32
     def attention(
         self,
         q: Array,
@@ -126,6 +129,7 @@ class AttentionOperations(Operations):
             return scores
         return scores + part
 
+    @vjp_in_float32
     def attention_vjp(
         self,
         g: Array,

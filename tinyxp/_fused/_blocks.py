@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._activations import ActivationOperations, gelu
 from ._attention import AttentionOperations, attention
+from ._half import cast, cast_all, cast_back
 from ._linear import LinearOperations, linear
 from ._norm import NormOperations, layer_norm
 
@@ -29,6 +30,7 @@ def mlp(
     bias2: Array | None,
     *,
     approximate: str,
+    compute: str | None = None,
 ) -> Array:
     """Compute ``gelu(x @ weight1 + bias1) @ weight2 + bias2`` (arXiv:1706.03762, section 3.3, with GELU).
 
@@ -43,11 +45,16 @@ def mlp(
     bias2 : array, shape (out,), or None
     approximate : {"tanh", "none", "sigmoid"}
         Form of the GELU.
+    compute : {"bfloat16", "float16"}, optional
+        Convert all arrays to this dtype first. The result has the dtype of `x` again.
 
     Returns
     -------
     array, shape (…, out)
     """
+    if compute is not None:
+        half = cast_all(xp, (x, weight1, bias1, weight2, bias2), compute)
+        return cast_back(xp, mlp(xp, *half, approximate=approximate), x)
     hidden = gelu(xp, linear(xp, x, weight1, bias1), approximate=approximate)
     return linear(xp, hidden, weight2, bias2)
 
@@ -66,6 +73,7 @@ def self_attention(
     *,
     num_heads: int,
     is_causal: bool,
+    compute: str | None = None,
 ) -> Array:
     """Let the positions of each sequence look at each other in several heads, and project the result.
 
@@ -84,11 +92,19 @@ def self_attention(
         Divides width.
     is_causal : bool
         Let no position look at later ones.
+    compute : {"bfloat16", "float16"}, optional
+        Convert all arrays to this dtype first. The result has the dtype of `x` again.
 
     Returns
     -------
     array, shape (batch, T, out)
     """
+    if compute is not None:
+        half = cast_all(
+            xp, (x, q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, out_weight, out_bias), compute
+        )  # fmt: skip
+        out = self_attention(xp, *half, num_heads=num_heads, is_causal=is_causal)
+        return cast_back(xp, out, x)
     projections = ((q_weight, q_bias), (k_weight, k_bias), (v_weight, v_bias))
     q, k, v = (_split(xp, linear(xp, x, w, b), num_heads) for w, b in projections)
     mixed = _merge(xp, attention(xp, q, k, v, None, is_causal=is_causal, scale=None))
@@ -119,6 +135,7 @@ def transformer_block(
     is_causal: bool,
     eps: float,
     approximate: str,
+    compute: str | None = None,
 ) -> Array:
     """Compute ``x + self_attention(layer_norm(x))``, and of that y ``y + mlp(layer_norm(y))``.
 
@@ -139,6 +156,8 @@ def transformer_block(
         As in `self_attention` and `mlp`.
     eps : float
         Added to the variances.
+    compute : {"bfloat16", "float16"}, optional
+        The dtype of `self_attention` and `mlp`; the sums and the normalisations keep that of `x`.
 
     Returns
     -------
@@ -146,9 +165,13 @@ def transformer_block(
     """
     parameters = (q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, out_weight, out_bias)
     normal = layer_norm(xp, x, gamma1, beta1, eps=eps)
-    x = x + self_attention(xp, normal, *parameters, num_heads=num_heads, is_causal=is_causal)
+    x = x + self_attention(
+        xp, normal, *parameters, num_heads=num_heads, is_causal=is_causal, compute=compute
+    )
     normal = layer_norm(xp, x, gamma2, beta2, eps=eps)
-    return x + mlp(xp, normal, weight1, bias1, weight2, bias2, approximate=approximate)
+    return x + mlp(
+        xp, normal, weight1, bias1, weight2, bias2, approximate=approximate, compute=compute
+    )
 
 
 def _split(xp: Any, x: Array, num_heads: int) -> Array:
@@ -164,6 +187,15 @@ def _merge(xp: Any, x: Array) -> Array:
     return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (batch, time, heads * width))
 
 
+def _back(
+    xp: Any, found: Sequence[Array | None], given: Sequence[Array | None]
+) -> tuple[Array | None, ...]:
+    """Return cotangents in the dtypes of what they belong to."""
+    return tuple(
+        None if a is None else cast_back(xp, a, like) for a, like in zip(found, given, strict=True)
+    )
+
+
 class BlockOperations(LinearOperations, ActivationOperations, NormOperations, AttentionOperations):
     """The parts of a block on raw arrays, made of the fused operations that they consist of."""
 
@@ -177,8 +209,16 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         bias2: Array | None,
         *,
         approximate: str,
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Return the output and ``(before the GELU, behind it, what the GELU kept …)``."""
+        compute: str | None = None,
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """Return the output and ``(before the GELU, behind it, what the GELU kept …)``.
+
+        With `compute`: that tuple and the converted arrays, as a pair.
+        """
+        if compute is not None:
+            half = cast_all(self.xp, (x, weight1, bias1, weight2, bias2), compute)
+            out, aux = self.mlp(*half, approximate=approximate)
+            return cast_back(self.xp, out, x), (aux, half)
         before, _ = self.linear(x, weight1, bias1)
         behind, aux = self.gelu(before, approximate=approximate)
         return self.linear(behind, weight2, bias2)[0], (before, behind, *aux)
@@ -187,7 +227,7 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         self,
         g: Array,
         out: Array,  # noqa: ARG002 - not read
-        aux: tuple[Array, ...],
+        aux: tuple[Any, ...],
         x: Array,
         weight1: Array,
         bias1: Array | None,
@@ -196,8 +236,15 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         *,
         needs: Sequence[bool],
         approximate: str,
+        compute: str | None = None,
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of all five arrays."""
+        if compute is not None:
+            kept, half = aux
+            found = self.mlp_vjp(
+                cast(self.xp, g, compute), None, kept, *half, needs=needs, approximate=approximate
+            )
+            return _back(self.xp, found, (x, weight1, bias1, weight2, bias2))
         before, behind, *kept = aux
         inner = any(needs[:3])
         gh, gw2, gb2 = self.linear_vjp(
@@ -223,8 +270,18 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         *,
         num_heads: int,
         is_causal: bool,
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Return the output and ``(q, k and v side by side, mixed values, what attention kept …)``."""
+        compute: str | None = None,
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """Return the output and ``(q, k and v side by side, mixed values, what attention kept …)``.
+
+        With `compute`: that tuple and the converted arrays, as a pair.
+        """
+        if compute is not None:
+            half = cast_all(
+                self.xp, (x, q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, out_weight, out_bias), compute
+            )  # fmt: skip
+            out, kept = self.self_attention(*half, num_heads=num_heads, is_causal=is_causal)
+            return cast_back(self.xp, out, x), (kept, half)
         weight, bias = self._packed(q_weight, q_bias, k_weight, k_bias, v_weight, v_bias)
         packed, _ = self.linear(x, weight, bias)
         mixed, aux = self.attention(*self._heads(packed, num_heads), None, is_causal=is_causal, scale=None)  # fmt: skip
@@ -250,7 +307,7 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         self,
         g: Array,
         out: Array,  # noqa: ARG002 - not read
-        aux: tuple[Array, ...],
+        aux: tuple[Any, ...],
         x: Array,
         q_weight: Array,
         q_bias: Array | None,
@@ -264,8 +321,16 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         needs: Sequence[bool],
         num_heads: int,
         is_causal: bool,
+        compute: str | None = None,
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of all nine arrays."""
+        if compute is not None:
+            inside, half = aux
+            found = self.self_attention_vjp(
+                cast(self.xp, g, compute), None, inside, *half, needs=needs, num_heads=num_heads, is_causal=is_causal
+            )  # fmt: skip
+            given = (x, q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, out_weight, out_bias)
+            return _back(self.xp, found, given)
         packed, merged, *kept = aux
         inner = any(needs[:7])
         gm, gow, gob = self.linear_vjp(
@@ -315,16 +380,17 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         is_causal: bool,
         eps: float,
         approximate: str,
+        compute: str | None = None,
     ) -> tuple[Array, tuple[Any, ...]]:
         """Return the output and what its four parts kept: ``(normal, middle, normal, aux, aux, aux, aux)``."""
         gamma1, beta1, *attention, gamma2, beta2 = parameters[:12]
         normal1, aux1 = self.layer_norm(x, gamma1, beta1, eps=eps)
         middle, aux2 = self.self_attention(
-            normal1, *attention, num_heads=num_heads, is_causal=is_causal
+            normal1, *attention, num_heads=num_heads, is_causal=is_causal, compute=compute
         )
         middle = middle + x
         normal2, aux3 = self.layer_norm(middle, gamma2, beta2, eps=eps)
-        out, aux4 = self.mlp(normal2, *parameters[12:], approximate=approximate)
+        out, aux4 = self.mlp(normal2, *parameters[12:], approximate=approximate, compute=compute)
         return out + middle, (normal1, middle, normal2, aux1, aux2, aux3, aux4)
 
     def transformer_block_vjp(
@@ -339,13 +405,15 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         is_causal: bool,
         eps: float,
         approximate: str,
+        compute: str | None = None,
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of `x` and of all parameters."""
         gamma1, beta1, *attention, gamma2, beta2 = parameters[:12]
         normal1, middle, normal2, aux1, aux2, aux3, aux4 = aux
         inner, first = any(needs[:13]), any(needs[:3])
         gn, *gmlp = self.mlp_vjp(
-            g, None, aux4, normal2, *parameters[12:], needs=(inner, *needs[13:]), approximate=approximate
+            g, None, aux4, normal2, *parameters[12:], needs=(inner, *needs[13:]), approximate=approximate,
+            compute=compute,
         )  # fmt: skip
         if not inner:
             return *(None,) * 13, *gmlp
@@ -354,7 +422,8 @@ class BlockOperations(LinearOperations, ActivationOperations, NormOperations, At
         )
         gm = gm + g
         gn, *gattention = self.self_attention_vjp(
-            gm, None, aux2, normal1, *attention, needs=(first, *needs[3:11]), num_heads=num_heads, is_causal=is_causal
+            gm, None, aux2, normal1, *attention, needs=(first, *needs[3:11]), num_heads=num_heads,
+            is_causal=is_causal, compute=compute,
         )  # fmt: skip
         gx, *gnorm1 = (None, None, None)
         if first:

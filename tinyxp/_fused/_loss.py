@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ._half import vjp_in_float32, widened
 from ._linear import LinearOperations
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def cross_entropy(
     Returns
     -------
     array, shape ()
-        The loss in nats.
+        The loss in nats, in the dtype of `logits`, float32 if that is half precision.
     """
+    logits = widened(xp, logits)
     keep = targets != ignore_index
     safe = xp.where(keep, targets, xp.zeros_like(targets))
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
@@ -68,7 +70,7 @@ class LossOperations(LinearOperations):
         Targets out of range raise `IndexError`, or, on a device that would have to be waited for, make
         the loss NaN.
         """
-        xp = self.xp
+        xp, logits = self.xp, widened(self.xp, logits)
         keep = targets != ignore_index
         safe = xp.where(keep, targets, xp.zeros_like(targets))
         valid = self.valid_indices(safe, logits.shape[1])
@@ -86,6 +88,7 @@ class LossOperations(LinearOperations):
             loss = xp.where(valid, loss, xp.full_like(loss, math.nan))
         return xp.sum(loss) / _count(xp, keep, logits), (lse,)
 
+    @vjp_in_float32
     def cross_entropy_vjp(
         self,
         g: Array,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._base import Array, Operations, rows
+from ._half import forward_in_float32, in_float32, vjp_in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["NormOperations", "layer_norm", "rms_norm"]
 
 
+@in_float32
 def layer_norm(xp: Any, x: Array, gamma: Array, beta: Array | None, *, eps: float) -> Array:
     """Normalise to mean 0 and variance 1, then scale and shift.
 
@@ -42,6 +44,7 @@ def layer_norm(xp: Any, x: Array, gamma: Array, beta: Array | None, *, eps: floa
     return out if beta is None else out + beta
 
 
+@in_float32
 def rms_norm(xp: Any, x: Array, gamma: Array, *, eps: float) -> Array:
     """Divide by the root mean square, then scale.
 
@@ -76,6 +79,7 @@ def _rstd(xp: Any, x: Array, eps: float) -> Array:
 class NormOperations(Operations):
     """Fused normalisations on raw arrays; what is kept is one or two numbers a row."""
 
+    @forward_in_float32
     def layer_norm(
         self, x: Array, gamma: Array, beta: Array | None, *, eps: float
     ) -> tuple[Array, tuple[Array, ...]]:
@@ -98,6 +102,7 @@ class NormOperations(Operations):
             out += xp.reshape(beta, (-1,))
         return out
 
+    @vjp_in_float32
     def layer_norm_vjp(
         self,
         g: Array,
@@ -131,6 +136,7 @@ class NormOperations(Operations):
             gx = xp.reshape(gx, x.shape)
         return gx, ggamma, gbeta
 
+    @forward_in_float32
     def rms_norm(self, x: Array, gamma: Array, *, eps: float) -> tuple[Array, tuple[Array, ...]]:
         """Return the normalised rows and ``(1 / root mean square,)`` of each."""
         xp, ndim = self.xp, gamma.ndim
@@ -139,6 +145,7 @@ class NormOperations(Operations):
         out = self._affine(flat * rstd, gamma, None)
         return xp.reshape(out, x.shape), (rstd,)
 
+    @vjp_in_float32
     def rms_norm_vjp(
         self,
         g: Array,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._base import Array, Operations, sum_to
+from ._half import forward_in_float32, in_float32, vjp_in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["RotaryOperations", "rotary"]
 
 
+@in_float32
 def rotary(xp: Any, x: Array, cos: Array, sin: Array) -> Array:
     """Turn each pair of elements of `x` by the angle of its position and frequency.
 
@@ -45,10 +47,12 @@ def _halves(x: Array) -> tuple[Array, Array]:
 class RotaryOperations(Operations):
     """Fused rotary embedding on raw arrays: nothing is kept."""
 
+    @forward_in_float32
     def rotary(self, x: Array, cos: Array, sin: Array) -> tuple[Array, tuple[Array, ...]]:
         """Return ``(turned, ())``."""
         return rotary(self.xp, x, cos, sin), ()
 
+    @vjp_in_float32
     def rotary_vjp(
         self,
         g: Array,

@@ -13,6 +13,7 @@ from ._groups import muon_groups as muon_groups
 from ._lion import Lion as Lion
 from ._muon import Muon as Muon
 from ._optimizer import Optimizer as Optimizer
+from ._scaler import GradScaler as GradScaler
 from ._sgd import SGD as SGD
 from .schedules import Schedule as Schedule
 
@@ -20,6 +21,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "GradScaler",
     "Lion",
     "Muon",
     "Optimizer",

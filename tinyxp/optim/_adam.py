@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tinyxp import _core
+from tinyxp._capture import recording, refuse
 
-from ._optimizer import Optimizer, check_betas, check_not_negative, tier3
+from ._optimizer import Optimizer, check_betas, check_not_negative, is_half, tier3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tinyxp._capture import Recording
     from tinyxp._core import Tensor
 
 __all__ = ["Adam", "AdamW"]
@@ -25,8 +28,8 @@ class Adam(Optimizer):
     D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1; for `amsgrad`
     S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", 2018, algorithm 2.
 
-    The means have the dtype of the parameter. In float16 a squared gradient is mostly 0: take float32 or
-    bfloat16.
+    The means have the dtype of the parameter. Of a parameter in half precision they are float32, and so is the
+    master copy in the state that is stepped in its place.
 
     Parameters
     ----------
@@ -114,36 +117,80 @@ class Adam(Optimizer):
         if type(self).update is not Adam.update:  # a subclass has a step of its own
             super().update_group(params, group)
             return
+        self._update_batches(params, group, None)
+
+    def update_group_unless(
+        self, skip: Tensor, params: list[Tensor], group: dict[str, Any], /
+    ) -> None:
+        """Do what `update_group` does, or nothing where `skip` is true, without reading it."""
+        if type(self).update is not Adam.update:
+            super().update_group_unless(skip, params, group)
+            return
+        self._update_batches(params, group, skip)
+
+    def _update_batches(
+        self, params: list[Tensor], group: dict[str, Any], skip: Tensor | None
+    ) -> None:
         batches: dict[Any, list[Tensor]] = {}
+        names, known = self.slots(group), self.state.get
         for p in params:
-            state = self.state.setdefault(p, {})
-            if "exp_avg" not in state or (group["amsgrad"] and "max_exp_avg_sq" not in state):
-                self._begin(p, state, group)
-            batches.setdefault((p.device, int(state.get("step", 0)) + 1), []).append(p)
-        for (device, step), batch in batches.items():
-            slots = [
-                [self._raw(self.state[p][name], p) for p in batch] for name in self.slots(group)
-            ]
-            tier3(device, "adamw_steps")(
-                [p.data for p in batch],
-                [self._raw(p.grad, p) for p in batch],  # type: ignore[arg-type]  # not None: filtered above
+            state, half = known(p), is_half(p)
+            if half or state is None or not state.keys() >= {*names, "step"}:
+                self._begin(p, group)
+                state = self.state[p]
+            step = int(state.get("step", 0)) + 1
+            batches.setdefault((id(p._device), step, half), []).append(p)
+        for (_, step, half), batch in batches.items():
+            device, states = batch[0]._device, [self.state[p] for p in batch]
+            slots = [self._raws([state[name] for state in states], batch) for name in names]
+            masters = self._raws([state["master"] for state in states], batch) if half else None
+            memo = self._memos.setdefault((batch[0], len(batch)), {})
+            made = recording()
+            memo["captured"] = made is not None
+            if made is not None:
+                self._repeat(made, batch, group, memo)
+            function = tier3(device, "adamw_steps" if skip is None else "adamw_steps_unless")
+            function(
+                *(() if skip is None else (self._raw(skip, batch[0]),)),
+                self._raws(batch, batch),
+                self._raws([p.grad for p in batch], batch),  # type: ignore[misc]  # not None: filtered above
                 *(slots if group["amsgrad"] else (*slots, None)),
-                memo=self._memos.setdefault((batch[0], len(batch)), {}),
+                memo=memo,
                 step=step,
+                **({"masters": masters} if half else {}),
                 **self._options(group),
             )
-            for p in batch:
-                self.state[p]["step"] = step
-                _core.written(p)
+            if made is None:
+                self._advance(batch, step)
 
-    def _begin(self, p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Put the arrays into `state` that a first step needs."""
-        device = p.device
-        raw: dict[str, Any] = {k: v for k, v in state.items() if k in self.slots(group)}
-        self.fill(raw, group, p.data, device.xp)
-        for name, value in raw.items():
-            if name not in state:
-                state[name] = _core.wrap(value, device)
+    def _advance(self, batch: list[Tensor], step: int) -> None:
+        """Count the step that all of `batch` have made."""
+        for p in batch:
+            self.state[p]["step"] = step
+            if p._alias is None and p not in self._written:
+                p._version += 1  # all that `_was_written` would do
+            else:
+                self._was_written(p)
+
+    def _repeat(
+        self, made: Recording, batch: list[Tensor], group: dict[str, Any], memo: dict[str, Any]
+    ) -> None:
+        """Let each replay go on with the step and the learning rate of its time."""
+        if not _core.MODE.fused:
+            refuse("AdamW is recorded with the backend's own kernels, which are switched off")
+        state, arrays = self.state, [p.data for p in batch]
+
+        def fits() -> bool:
+            return self.state is state and all(map(operator.is_, (p.data for p in batch), arrays))
+
+        def act() -> None:
+            step = int(state[batch[0]]["step"]) + 1
+            numbers = tier3(batch[0].device, "adamw_numbers")
+            numbers(memo=memo, step=step, **self._options(group))
+            self._advance(batch, step)
+
+        made.checks.append(fits)
+        made.actions.append(act)
 
 
 class AdamW(Adam):

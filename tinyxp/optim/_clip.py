@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import _core, dtypes
+from tinyxp._devices import on
 from tinyxp.backend import get_default_device
 from tinyxp.errors import DeviceMismatchError
 
@@ -71,15 +72,24 @@ def clip_grad_norm_(
     if not max_norm >= 0.0:
         raise ValueError(f"clip_grad_norm_ expects max_norm >= 0; got {max_norm}")
     grads = _grads(params)
-    norm = _norm(grads, norm_type)
+    if grads and _is_euclidean(grads, norm_type):
+        device, dtype = _place(grads)
+        with on(device):
+            raw, factor = tier3(device, "norm_and_factor")([g.data for g in grads], dtype, max_norm)
+        norm = _wrapped(raw, device)
+    else:
+        norm, factor = _norm(grads, norm_type), None
+        device = norm.device
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise ValueError(
             f"the gradients have the norm {norm.item()}; look for the operation that made it with "
             "tinyxp.set_detect_anomaly(True), or pass error_if_nonfinite=False"
         )
     if grads:
-        device = norm.device
-        _scale(grads, device.xp.clip(max_norm / (norm.data + 1e-6), max=1.0), device)
+        with on(device):
+            if factor is None:
+                factor = device.xp.clip(max_norm / (norm.data + 1e-6), max=1.0)
+            _scale(grads, factor, device)
     return norm
 
 
@@ -141,7 +151,7 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
         raise ValueError(f"clip_grad_value_ expects clip_value >= 0; got {clip_value}")
     for g in _grads(params):
         xp, raw = g.device.xp, g.data
-        with _core.grad_mode(False):  # noqa: FBT003 - the mode is the argument
+        with on(g.device), _core.grad_mode(False):  # noqa: FBT003 - the mode is the argument
             g[...] = _wrapped(xp.clip(raw, min=-clip_value, max=clip_value), g.device)
 
 
@@ -158,6 +168,24 @@ def _norm(grads: list[Tensor], norm_type: float) -> Tensor:
     if not grads:
         d = get_default_device()
         return _core.wrap(d.xp.zeros((), dtype=d.xp.float32, device=d.native), d)
+    d, dtype = _place(grads)
+    with on(d):
+        return _wrapped(_raw_norm(grads, d, dtype, norm_type), d)
+
+
+def _raw_norm(grads: list[Tensor], d: Device, dtype: Any, norm_type: float) -> Array:
+    xp = d.xp
+    if _is_euclidean(grads, norm_type):
+        return tier3(d, "sum_of_squares")([g.data for g in grads], dtype) ** 0.5
+    parts = [_part(xp, g.data, dtype, norm_type) for g in grads if g.size]
+    parts = parts or [xp.zeros((), dtype=dtype, device=d.native)]
+    if norm_type == math.inf:
+        return xp.max(xp.stack(parts))
+    return xp.sum(xp.stack(parts)) ** (1.0 / norm_type)
+
+
+def _place(grads: list[Tensor]) -> tuple[Device, Any]:
+    """Return the device of all `grads`, and the dtype of their norm."""
     d = grads[0].device
     others = {str(g.device) for g in grads if g.device is not d}
     if others:
@@ -165,18 +193,13 @@ def _norm(grads: list[Tensor], norm_type: float) -> Tensor:
             f"the norm of gradients is taken on one device; got gradients on {', '.join({str(d)} | others)}: "
             "clip the parameters of each device on its own"
         )
-    xp = d.xp
     wide = any(dtypes.of(g.dtype).name in ("float64", "complex128") for g in grads)
-    dtype = xp.float64 if wide else xp.float32
-    if norm_type == 2.0 and all(dtypes.of(g.dtype).kind == "f" for g in grads):  # noqa: PLR2004 - the Euclidean norm
-        return _wrapped(tier3(d, "sum_of_squares")([g.data for g in grads], dtype) ** 0.5, d)
-    parts = [_part(xp, g.data, dtype, norm_type) for g in grads if g.size]
-    parts = parts or [xp.zeros((), dtype=dtype, device=d.native)]
-    if norm_type == math.inf:
-        total = xp.max(xp.stack(parts))
-    else:
-        total = xp.sum(xp.stack(parts)) ** (1.0 / norm_type)
-    return _wrapped(total, d)
+    return d, d.xp.float64 if wide else d.xp.float32
+
+
+def _is_euclidean(grads: list[Tensor], norm_type: float) -> bool:
+    """Whether the norm is the root of a sum of squares of real numbers."""
+    return norm_type == 2.0 and all(dtypes.of(g.dtype).kind == "f" for g in grads)  # noqa: PLR2004 - the Euclidean norm
 
 
 def _wrapped(raw: Array, device: Device) -> Tensor:

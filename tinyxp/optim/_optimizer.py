@@ -7,6 +7,9 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tinyxp import _core, dtypes
+from tinyxp._capture import refuse
+from tinyxp._devices import explaining, on
+from tinyxp._updates import unless
 from tinyxp.backend import PLAIN
 from tinyxp.errors import (
     CheckpointError,
@@ -21,10 +24,11 @@ if TYPE_CHECKING:
     from tinyxp._core import Tensor
     from tinyxp.backend import Device
 
-__all__ = ["Optimizer", "check_betas", "check_not_negative", "tier3"]
+__all__ = ["Optimizer", "check_betas", "check_not_negative", "is_half", "tier3"]
 
 Group = dict[str, Any]
 State = dict[str, Any]
+_NO_STATE = "the optimizer has no state yet, which a graph would make anew in each replay"
 RESERVED = ("params", "param_names", "initial_lr", "name")
 
 
@@ -47,7 +51,8 @@ class Optimizer:
     param_groups : list of dict
         ``"params"`` and the options of each group. Changing ``group["lr"]`` is how schedules work.
     state : dict of Tensor to dict
-        What the optimizer remembers of each parameter, on its device and in its dtype.
+        What the optimizer remembers of each parameter, on its device and in its dtype, float32 if that is half
+        precision.
 
     Raises
     ------
@@ -76,6 +81,9 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, State] = {}
+        self._written: dict[
+            Tensor, int
+        ] = {}  # of those in half precision: the version that we wrote
         for group in _groups(params):
             self.add_param_group(group)
 
@@ -145,13 +153,19 @@ class Optimizer:
             check_not_negative(self, group, "weight_decay")
 
     # ------------------------------------------------------------ steps
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, skip: Tensor | None = None) -> Any:
         """Update every parameter that has a gradient, in place.
+
+        A parameter in half precision has a float32 master in the state: the master makes the step, and the
+        parameter becomes what it rounds to. Whoever writes into the parameter between steps sets the master.
 
         Parameters
         ----------
         closure : callable or None
             Computes the loss anew, calls ``backward()`` and returns the loss.
+        skip : 0-d Tensor of bool, optional
+            Change nothing but the count of steps if it is true. It is not read by the host. It is on the
+            device of all parameters.
 
         Returns
         -------
@@ -162,23 +176,80 @@ class Optimizer:
             with _core.grad_mode(True):  # noqa: FBT003 - the mode is the argument
                 loss = closure()
         for group in self.param_groups:
-            self.update_group([p for p in group["params"] if p.grad is not None], group)
+            params = [p for p in group["params"] if p.grad is not None]
+            with explaining(params[0].device if params else None):
+                if skip is None:
+                    self.update_group(params, group)
+                elif params:
+                    self.update_group_unless(skip, params, group)
         return loss
+
+    def update_group_unless(self, skip: Tensor, params: list[Tensor], group: Group, /) -> None:
+        """Do what `update_group` does, or nothing where `skip` is true, without reading it."""
+        for p in params:
+            self._begin(p, group)
+        arrays = [p.data for p in params]
+        for p in params:
+            kept = (x for x in self.state[p].values() if type(x) in _core.TENSORS)
+            arrays += [self._raw(x, p) for x in kept]
+        device = params[0].device
+        with on(device), unless(device.xp, self._raw(skip, params[0]), arrays):
+            self.update_group(params, group)
+
+    def _begin(self, p: Tensor, group: Group) -> None:
+        """Put the arrays into the state of `p` that a first step needs."""
+        state, half = self.state.setdefault(p, {}), is_half(p)
+        if half:
+            self._make_master(p, state)
+        missing = [name for name in self.slots(group) if name not in state]
+        if missing:
+            refuse(_NO_STATE)
+            device = p.device
+            raw = {k: self._raw(v, p) for k, v in state.items() if k in self.slots(group)}
+            with on(device):
+                self.fill(raw, group, state["master"].data if half else p.data, device.xp)
+            state |= {name: _core.wrap(raw[name], device) for name in missing}
+
+    def _make_master(self, p: Tensor, state: State) -> None:
+        """Put the master of `p` into its state, anew if somebody else has written into `p`."""
+        if "master" in state and self._written.get(p, p._version) == p._version:
+            return
+        refuse(_NO_STATE)
+        device = p.device
+        with on(device):
+            state["master"] = _core.wrap(device.xp.astype(p.data, device.xp.float32), device)
+        self._written[p] = p._version
+
+    def _was_written(self, p: Tensor) -> None:
+        """Say that this optimizer has written into `p`."""
+        _core.written(p)
+        if is_half(p):
+            self._written[p] = p._version
 
     def update_group(self, params: list[Tensor], group: Group, /) -> None:
         """Update `params` of `group`, all of which have a gradient, one after the other."""
+        refuse(f"{type(self).__name__} computes with numbers of the host that change between steps")
         for p in params:
             self._update(p, p.grad, group)  # type: ignore[arg-type]  # not None: filtered above
 
     def _update(self, p: Tensor, grad: Tensor, group: Group) -> None:
-        device, state = p.device, self.state.setdefault(p, {})
+        device, state, half = p.device, self.state.setdefault(p, {}), is_half(p)
+        if half:
+            self._make_master(p, state)
         raw = {k: self._raw(v, p) if type(v) in _core.TENSORS else v for k, v in state.items()}
-        self.update(p.data, self._raw(grad, p), raw, group, device.xp)
+        with on(device):
+            target, g, xp = p.data, self._raw(grad, p), device.xp
+            if half:
+                target = raw.pop("master")
+                g = xp.astype(g, xp.float32)
+            self.update(target, g, raw, group, xp)
+            if half:
+                xp.setitem(p.data, ..., xp.astype(target, p.data.dtype))
         for key, value in raw.items():
             if type(state.get(key)) not in _core.TENSORS:
                 is_array = isinstance(value, device.array_type)
                 state[key] = _core.wrap(value, device) if is_array else value
-        _core.written(p)
+        self._was_written(p)
 
     def _raw(self, t: Tensor, p: Tensor) -> Any:
         if t.device is not p.device:
@@ -187,6 +258,16 @@ class Optimizer:
                 "move the model before the first backward() and step(), or load the state dict again"
             )
         return t.data
+
+    def _raws(self, tensors: list[Tensor], params: list[Tensor]) -> list[Any]:
+        """Return the arrays of `tensors`, one for each of `params`, which are on one device.
+
+        As `_raw` for each, which takes some ten times as long where there is nothing to make again.
+        """
+        device = params[0]._device
+        if [t for t in tensors if t._device is not device or t._alias is not None]:
+            return [self._raw(t, p) for t, p in zip(tensors, params, strict=True)]
+        return [t._raw for t in tensors]
 
     def update(self, p: Any, g: Any, state: State, group: Group, xp: Any) -> None:
         """Update one parameter in place; each optimizer defines this.
@@ -269,6 +350,7 @@ class Optimizer:
             p, group = known[i]
             state[p] = self._loaded(stored, p, group, i)
         self.param_groups[:], self.state = new, state
+        self._written.clear()
 
     def _check_groups(self, groups: list[Group]) -> None:
         mine = [len(g["params"]) for g in self.param_groups]
@@ -285,7 +367,14 @@ class Optimizer:
                 f"the state dict lacks {', '.join(missing)} for parameter {i}; it has {', '.join(stored)}: "
                 f"is it of another optimizer than {type(self).__name__}?"
             )
-        return {k: _copied(v, p, f"{k} of parameter {i}") for k, v in stored.items()}
+        kept = {k: v for k, v in stored.items() if k != "master" or is_half(p)}
+        return {k: _copied(v, p, f"{k} of parameter {i}") for k, v in kept.items()}
+
+
+def is_half(p: Tensor) -> bool:
+    """Whether `p` is in half precision, and so has a master."""
+    d = dtypes.of(p._raw.dtype)
+    return d.kind == "f" and d.itemsize == 2  # noqa: PLR2004 - bytes
 
 
 def tier3(device: Device, name: str) -> Callable[..., Any]:
@@ -308,7 +397,9 @@ def _copied(value: Any, p: Tensor, what: str) -> Any:
         )
     device = p.device
     moved = value.detach().to(device).data
-    return _core.wrap(device.backend.copy(device.xp.astype(moved, p.data.dtype)), device)
+    dtype = device.xp.float32 if is_half(p) else p.data.dtype
+    with on(device):
+        return _core.wrap(device.backend.copy(device.xp.astype(moved, dtype)), device)
 
 
 # ---------------------------------------------------------------- arguments

@@ -154,6 +154,7 @@ FUSED: tuple[Case, ...] = (
     Case("dropout", _with_key(3, 5), {"p": 0.4}),
     Case("dropout", _with_key(3, 5), {"p": 1.0}),
     Case("dropout", _with_key(0, 5), {"p": 0.4}),
+    Case("dropout", lambda s: [s.real(3, 5), s.array([7, 11], "int64")], {"p": 0.4}),
     *(
         Case("mlp", _real((2, 3, 4), (4, 6), (6,), (6, 5), (5,)), {"approximate": form})
         for form in _fused.GELU_FORMS
@@ -177,6 +178,47 @@ FUSED: tuple[Case, ...] = (
             {"num_heads": 2, "is_causal": True, "eps": 1e-5, "approximate": "tanh"},
         )
         for sizes in ((2, 3, 4), (1, 1, 2), (3, 70, 8))
+    ),
+    # computed in a dtype other than that of the arguments
+    *(
+        case
+        for half in ("bfloat16", "float16")
+        for case in (
+            Case(
+                "mlp",
+                _real((2, 3, 4), (4, 6), (6,), (6, 5), (5,)),
+                {"approximate": "tanh", "compute": half},
+            ),
+            Case(
+                "mlp",
+                _real((3, 4), (4, 6), None, (6, 5), None),
+                {"approximate": "none", "compute": half},
+            ),
+            Case(
+                "self_attention",
+                _block(2, 3, 4),
+                {"num_heads": 2, "is_causal": True, "compute": half},
+            ),
+            Case(
+                "self_attention",
+                _block(2, 3, 4, bias=False),
+                {"num_heads": 1, "is_causal": False, "compute": half},
+            ),
+            *(
+                Case(
+                    "transformer_block",
+                    _whole(*sizes),
+                    {
+                        "num_heads": 2,
+                        "is_causal": True,
+                        "eps": 1e-5,
+                        "approximate": "tanh",
+                        "compute": half,
+                    },
+                )
+                for sizes in ((2, 3, 4), (1, 1, 2), (3, 70, 8))
+            ),
+        )
     ),
     # as large as to be computed in several parts, and by several threads
     Case("linear", _real((700, 30), (30, 100), (100,)), {}),
@@ -234,6 +276,14 @@ def _many(shapes: tuple[tuple[int, ...], ...], *, largest: bool) -> Callable[[Sa
     return make
 
 
+def _many_unless(*, skip: bool) -> Callable[[Samples], list[Any]]:
+    return lambda s: [s.array(skip, "bool"), *_many(((3, 5), ()), largest=True)(s)]
+
+
+def _two_and(most: float) -> Callable[[Samples], list[Any]]:
+    return lambda s: [[s.real(3, 5), s.real(300, 257)], s.real(1).dtype, most]
+
+
 def _position(
     batch: int, *, masked: bool, width: int = 6, hidden: int = 10
 ) -> Callable[[Samples], list[Any]]:
@@ -253,6 +303,20 @@ def _position(
     return make
 
 
+def _to_clip(most: float) -> Callable[[Samples], list[Any]]:
+    return lambda s: [[s.real(3, 5), s.real(300, 257)], s.real(1).dtype, most]
+
+
+def _embedded(*, padded: bool) -> Callable[[Samples], list[Any]]:
+    """Return a maker of the arguments of `embed_step`: 5 tokens, 4 positions."""
+
+    def make(s: Samples) -> list[Any]:
+        padding = s.ints(3, high=3) if padded else None
+        return [s.ints(3, high=5), s.real(5, 6), s.real(4, 6), padding]
+
+    return make
+
+
 UPDATES: tuple[Case, ...] = (
     Case("adamw_step", _moments((3, 5), largest=False), _ADAM),
     Case(
@@ -267,11 +331,21 @@ UPDATES: tuple[Case, ...] = (
         )
         for largest in (False, True)
     ),
+    *(
+        Case(
+            "adamw_steps_unless",
+            _many_unless(skip=skip),
+            _ADAM | {"memo": {}},
+        )
+        for skip in (False, True)
+    ),
     Case(
         "sum_of_squares",
         lambda s: [[s.real(3, 5), s.real(300, 257), s.real(0)], s.real(1).dtype],
         {},
     ),
+    Case("norm_and_factor", _to_clip(1.0), {}),
+    Case("norm_and_factor", _to_clip(1e6), {}),
     Case("scale_all", lambda s: [[s.real(3, 5), s.real(300, 257), s.real(0)], s.array(0.5)], {}),
     Case("lion_step", _real((3, 5), (3, 5), (3, 5)), _LION),
     Case("lion_step", _real((3,), (3,), (3,)), _LION | {"maximize": True, "weight_decay": 0.0}),
@@ -280,6 +354,17 @@ UPDATES: tuple[Case, ...] = (
     Case("sgd_step", _real((3, 5), (3, 5), (3, 5)), _SGD),
     Case("sgd_step", _real((3, 5), (3, 5), (3, 5)), _SGD | {"nesterov": True, "dampening": 0.0}),
     Case("sgd_step", _real((3,), (3,), None), _SGD | {"maximize": True}),
+    Case("advance", lambda s: [s.ints(1), s.ints(3)], {}),
+    Case("embed_step", _embedded(padded=False), {"start": 2}),
+    Case("embed_step", _embedded(padded=True), {"start": 2}),
+    *(
+        Case(
+            "sample",
+            lambda s: [s.real(3, 300, low=-6.0, high=6.0), (1, 2)],
+            {"temperature": temperature, "top_k": top_k, "top_p": top_p},
+        )
+        for temperature, top_k, top_p in ((0.0, None, None), (1.0, None, None), (0.7, 20, 0.9))
+    ),
     *(
         Case(
             "transformer_step",

@@ -173,10 +173,13 @@ class AffineKernels(Defaults):
         bias2: Array | None,
         *,
         approximate: str,
-    ) -> tuple[Array, Arrays]:
+        compute: str | None = None,
+    ) -> tuple[Array, tuple[Any, ...]]:
         """Return the output and ``(before bias and GELU, behind them)``."""
-        if not _is_mlp(x, weight1, bias1, weight2, bias2):
-            return super().mlp(x, weight1, bias1, weight2, bias2, approximate=approximate)
+        if compute is not None or not _is_mlp(x, weight1, bias1, weight2, bias2):
+            return super().mlp(
+                x, weight1, bias1, weight2, bias2, approximate=approximate, compute=compute
+            )
         flat, kind = rows_of(x, x.shape[-1]), x.dtype
         n, hidden = len(flat), weight1.shape[1]
         weight1, weight2 = np.ascontiguousarray(weight1), np.ascontiguousarray(weight2)
@@ -194,7 +197,7 @@ class AffineKernels(Defaults):
         self,
         g: Array,
         out: Array,
-        aux: Arrays,
+        aux: tuple[Any, ...],
         x: Array,
         weight1: Array,
         bias1: Array | None,
@@ -203,12 +206,14 @@ class AffineKernels(Defaults):
         *,
         needs: Sequence[bool],
         approximate: str,
+        compute: str | None = None,
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of all five arrays."""
-        if not _is_mlp(x, weight1, bias1, weight2, bias2):
+        if compute is not None or not _is_mlp(x, weight1, bias1, weight2, bias2):
             return super().mlp_vjp(
-                g, out, aux, x, weight1, bias1, weight2, bias2, needs=needs, approximate=approximate
-            )
+                g, out, aux, x, weight1, bias1, weight2, bias2, needs=needs, approximate=approximate,
+                compute=compute,
+            )  # fmt: skip
         before, behind = aux
         flat, kind = rows_of(x, x.shape[-1]), x.dtype
         at = rows_of(g.astype(kind, copy=False), g.shape[-1])

@@ -61,7 +61,7 @@ def multiply(kernel: Any, n: int, parts: int, *args: Any) -> None:
 
 
 def total(sums: Array) -> Array:
-    return sums[0] if len(sums) == 1 else sums.sum(axis=0)
+    return sums[0] if len(sums) == 1 else np.add.reduce(sums, axis=0)
 
 
 class _OneBlasThread:

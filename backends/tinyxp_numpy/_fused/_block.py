@@ -31,11 +31,14 @@ class BlockKernels(AffineKernels, AttentionKernels):
         is_causal: bool,
         eps: float,
         approximate: str,
+        compute: str | None = None,
     ) -> tuple[Array, tuple[Any, ...]]:
         """Return the output and what the vjp reads, one flat tuple."""
-        if not (_fits(x, parameters) and native(x, *parameters) and product(x.dtype)):
+        known = compute is None and _fits(x, parameters) and native(x, *parameters)
+        if not (known and product(x.dtype)):
             return super().transformer_block(
-                x, *parameters, num_heads=num_heads, is_causal=is_causal, eps=eps, approximate=approximate
+                x, *parameters, num_heads=num_heads, is_causal=is_causal, eps=eps, approximate=approximate,
+                compute=compute,
             )  # fmt: skip
         gamma1, beta1, *qkv, out_weight, out_bias, gamma2, beta2, weight1, bias1, weight2, bias2 = (
             np.ascontiguousarray(p) for p in parameters
@@ -78,12 +81,13 @@ class BlockKernels(AffineKernels, AttentionKernels):
         is_causal: bool,
         eps: float,
         approximate: str,
+        compute: str | None = None,
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of `x` and of all parameters."""
         if len(aux) == 7:  # noqa: PLR2004 - the default's forward
             return super().transformer_block_vjp(
                 g, out, aux, x, *parameters, needs=needs, num_heads=num_heads, is_causal=is_causal, eps=eps,
-                approximate=approximate,
+                approximate=approximate, compute=compute,
             )  # fmt: skip
         gamma1, _, *_, out_weight, _, gamma2, _, weight1, bias1, weight2, _ = (
             np.ascontiguousarray(p) for p in parameters
