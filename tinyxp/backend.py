@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextvars
 import difflib
 from contextlib import contextmanager, nullcontext
-from functools import cache, cached_property, wraps
-from types import SimpleNamespace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tinyxp import (
@@ -20,13 +19,14 @@ from tinyxp import (
     _extras,
     _fused,
     _special,
-    _standard,
     _updates,
     _windows,
     dtypes,
-    repairs,
 )
-from tinyxp.errors import DeviceUnavailableError, UnknownBackendError
+from tinyxp._extended import PLAIN as PLAIN
+from tinyxp._extended import Namespace as Namespace
+from tinyxp._extended import with_kernels as with_kernels
+from tinyxp.errors import CaptureError, DeviceUnavailableError, UnknownBackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +50,6 @@ __all__ = [
 
 Array = Any  # an array of the backend's library
 GROUP = "tinyxp.backends"
-PLAIN = "plain_"  # in front of a name of tier three in the extended namespace: its default, never overridden
 
 
 class Device:
@@ -109,52 +108,6 @@ class Device:
         return device, (str(self),)
 
 
-class Namespace(SimpleNamespace):
-    """A library's array namespace, repaired and extended: what derivative rules see as ``xp``.
-
-    It holds the standard's functions under the standard's names, the library's own unless the backend
-    lists a repair, and the functions of tiers two and three under tinyxp's names.
-    """
-
-    def __init__(self, backend: Backend, library: Any) -> None:
-        super().__init__()
-        self.library = library
-        names = [*_standard.FUNCTIONS, *_standard.DTYPES, *_standard.CONSTANTS]
-        for name in names:
-            if hasattr(library, name):
-                setattr(self, name, getattr(library, name))
-        for extension, functions in (("linalg", _standard.LINALG), ("fft", _standard.FFT)):
-            source = getattr(library, extension, None)
-            found = {n: getattr(source, n) for n in functions if hasattr(source, n)}
-            setattr(self, extension, SimpleNamespace(**found))
-        for name in backend.repairs:
-            repairs.apply(name, self)
-        for name in (
-            *_extras.NAMES,
-            *_windows.NAMES,
-            *_fused.NAMES,
-            *_updates.NAMES,
-            *_decode.NAMES,
-        ):
-            setattr(self, name, getattr(backend, name))
-        plain = _Plain(self, backend)
-        for name in (*_fused.NAMES, *_updates.NAMES, *_decode.NAMES):
-            setattr(self, PLAIN + name, getattr(plain, name))
-        self.special = _special.Special(backend)
-
-
-class _Plain(_fused.Defaults, _updates.Defaults, _decode.Defaults):
-    """Tier three without the overrides of any backend: what runs where fused kernels are switched off."""
-
-    def __init__(self, xp: Namespace, backend: Backend) -> None:
-        self.xp, self._backend = xp, backend  # type: ignore[misc]  # declared as a property for type checkers alone
-
-    @property
-    def host_visible(self) -> bool:  # type: ignore[override]  # read from the backend instead of the class
-        """That of the backend."""
-        return self._backend.host_visible
-
-
 class Backend(
     _extras.Defaults,
     _windows.Defaults,
@@ -178,7 +131,11 @@ class Backend(
     name: ClassVar[str]
     short_names: ClassVar[tuple[str, ...]] = ()
     repairs: ClassVar[frozenset[str]] = frozenset()
+    matmul_precision: ClassVar[str] = (
+        "highest"  # of all backends; see `tinyxp.set_matmul_precision`
+    )
     host_visible: ClassVar[bool] = True  # whether host code can read the arrays' memory
+    records: ClassVar[bool] = False  # whether `capture` records
 
     # ------------------------------------------------------------ tier 1: what only the library knows
     @cached_property
@@ -293,9 +250,52 @@ class Backend(
     def empty_cache(self, local: str | None = None) -> None:
         """Give cached memory back to the device (nothing to do without a pool)."""
 
+    def stream(self, local: str | None = None) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG002 - for subclasses that look
+        """Return a context whose work may go on beside what the device is asked after it.
+
+        It gives a function to call before the results are used. Inside, nothing is to be read that the
+        device is still computing with elsewhere.
+        """
+        return nullcontext(_nothing)
+
+    def capture(
+        self,
+        function: Callable[[], Any],  # noqa: ARG002 - for subclasses that record
+        local: str | None = None,  # noqa: ARG002 - for subclasses that record
+    ) -> tuple[Any, Callable[[], None]]:
+        """Record what `function` asks of the device, without doing it.
+
+        Parameters
+        ----------
+        function : callable
+            It reads nothing back, copies nothing from the host, and draws random numbers by keys that stand
+            on the device only.
+        local : str, optional
+            The device.
+
+        Returns
+        -------
+        tuple
+            What `function` returned, and a function that does all of it, again each time it is called: in the
+            same memory, which is kept for it, and with the same numbers.
+
+        Raises
+        ------
+        CaptureError, RuntimeError
+            If something in it cannot be recorded.
+        """
+        raise CaptureError(f"the backend {self.name!r} records no graphs")
+
+    def explain(self, error: Exception, local: str | None = None) -> Exception | None:  # noqa: ARG002 - for subclasses that look
+        """Return the error of tinyxp's tree that the library's `error` means, None if it means nothing more."""
+        return None
+
     def set_threads(self, n: int) -> int | None:  # noqa: ARG002 - a library that can be told looks at n
         """Compute with `n` threads from now on; return how many it were before, None if it cannot be told."""
         return None
+
+    def set_matmul_precision(self, precision: str) -> None:
+        """Let products in float32 be ``"highest"``, or ``"high"``: then their factors may be rounded to TF32."""
 
     def describe(self) -> dict[str, str]:
         """Return what ``tinyxp info`` prints of this library: versions, BLAS, threads."""
@@ -353,30 +353,8 @@ class Backend(
         return first
 
 
-def with_kernels(cls: type[Backend]) -> type[Backend]:
-    """Let `cls` take its third tier from its attribute `kernels`, made when it is first asked for.
-
-    Parameters
-    ----------
-    cls : subclass of Backend
-        With an attribute `kernels`: an object with the methods of the third tier, or None for the defaults.
-    """
-    for name in (*_fused.NAMES, *_updates.NAMES, *_decode.NAMES):
-        setattr(cls, name, _deferred(name))
-    return cls
-
-
-def _deferred(name: str) -> Callable[..., Any]:
-    default: Callable[..., Any] = getattr(Backend, name)
-
-    @wraps(default)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        kernels = self.kernels
-        if kernels is None:
-            return default(self, *args, **kwargs)
-        return getattr(kernels, name)(*args, **kwargs)
-
-    return method
+def _nothing() -> None:
+    pass
 
 
 # ---------------------------------------------------------------- registry
@@ -448,6 +426,8 @@ def get_backend(name: str) -> Backend:
     """
     backend = _load_class(name)()
     backend.probe()
+    if Backend.matmul_precision != "highest":
+        backend.set_matmul_precision(Backend.matmul_precision)
     _loaded[name] = backend
     return backend
 
@@ -505,9 +485,18 @@ def _auto() -> Device:
     for name in AUTO[:-1]:
         try:
             return _parse(name)
-        except (DeviceUnavailableError, UnknownBackendError):
-            continue
+        except (DeviceUnavailableError, UnknownBackendError) as exc:
+            _tell(name, exc)
     return _parse(AUTO[-1])
+
+
+def _tell(name: str, reason: Exception) -> None:
+    """Log why "auto" does not take the device `name`: aloud if its library is there and does not work."""
+    import logging
+
+    aloud = not isinstance(reason.__cause__, ModuleNotFoundError)
+    level = logging.WARNING if aloud else logging.INFO
+    logging.getLogger("tinyxp").log(level, "device 'auto' does not take %r: %s", name, reason)
 
 
 def _parse(spec: str) -> Device:
