@@ -488,6 +488,27 @@ def test_a_decorated_function_in_two_threads_at_once():
     assert modes == {"first": True, "second": False}
 
 
+def test_a_thread_that_records_nothing_disturbs_no_other(xp):
+    inside, done = threading.Event(), threading.Event()
+
+    def work():
+        with no_grad():
+            inside.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(10)
+    x = xp.Tensor([2.0], requires_grad=True)
+    recorded = [y.requires_grad for y in (x * x, x * 2.0, xp.exp(x), x.sum(), x[0])]
+    with no_grad():
+        unrecorded = [y.requires_grad for y in (x * x, x * 2.0, xp.exp(x), x.sum(), x[0])]
+    done.set()
+    thread.join()
+    assert all(recorded)
+    assert not any(unrecorded)
+
+
 def test_graphs_of_two_threads(xp):
     """Threads that share a parameter's value each walk their own graph."""
     device = xp.get_default_device()

@@ -308,6 +308,22 @@ def test_a_step_does_not_write_into_memory_that_is_read_only():
     assert memory == np.ones(5, np.float32).tobytes()
 
 
+def test_a_step_reads_gradients_that_are_read_only_and_passes_over_empty_ones():
+    steps, found = tinyxp.device("cpu").xp, []
+    for writeable in (True, False):
+        p, empty = np.ones(5, np.float32), np.ones(0, np.float32)
+        g = np.arange(5, dtype=np.float32)
+        g.flags.writeable = writeable
+        state = [[np.zeros(5, np.float32), np.zeros(0, np.float32)] for _ in range(2)]
+        steps.adamw_steps(
+            [p, empty], [g, empty.copy()], *state, None, memo={}, lr=0.1, weight_decay=0.1, maximize=False,
+            decoupled=True, eps=1e-8, step=1, betas=(0.9, 0.99),
+        )  # fmt: skip
+        found.append(p)
+    assert np.allclose(found[0], [0.99, 0.89, 0.89, 0.89, 0.89])
+    assert (found[0] == found[1]).all()
+
+
 def test_a_step_does_not_write_beyond_a_moment_of_another_shape():
     p = weight()
     optimizer = tinyxp.optim.Adam([p])

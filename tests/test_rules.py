@@ -383,6 +383,35 @@ def test_rules_that_may_return_the_cotangent_say_so(xp):
                 assert not out.device.backend.shares_memory(r, g), name
 
 
+def test_pairs_give_what_the_two_rules_give():
+    """Both cotangents at once, real and complex, are those of the rules one by one."""
+    device = tinyxp.device("numpy:cpu")
+    pairs = [line for line in _record.TABLE.values() if line.pair is not None]
+    assert pairs
+    for line in pairs:
+        for complex_ in (False, True):
+            g, x, y = (normal(3, 4, seed=seed, complex_=complex_) for seed in range(3))
+            out = device.fns[line.name](x, y)
+            both = line.pair(device.xp, g, out, x, y)
+            for r, rule in zip(both, line.rules, strict=True):
+                np.testing.assert_array_equal(r, rule(device.xp, g, out, x, y), line.name)
+
+
+def test_elementwise_rules_give_the_shape_of_the_result():
+    """Whatever the arguments were broadcast from: the engine takes such cotangents without a look at the shape."""
+    device = tinyxp.device("numpy:cpu")
+    lines = [line for line in _record.TABLE.values() if line.elementwise and line.rules]
+    assert {"add", "exp", "multiply", "pow"} <= {line.name for line in lines}
+    for line in lines:
+        arrays = [inside(3, 1), inside(1, 4)] if len(line.reads) == 2 else [inside(3, 4)]
+        arrays = [abs(a) + 1.1 if line.name == "acosh" else a for a in arrays]
+        with np.errstate(all="ignore"):
+            out = device.fns[line.name](*arrays)
+            cotangents = [r(device.xp, inside(3, 4), out, *arrays) for r in line.rules]
+        assert out.shape == (3, 4), line.name
+        assert {c.shape for c in cotangents} == {(3, 4)}, line.name
+
+
 def test_sub_gradients(xp):
     """At kinks the derivative is the one the documentation names."""
     cases = [

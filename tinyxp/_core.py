@@ -26,7 +26,9 @@ from tinyxp.errors import DTypeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tinyxp._capture import Recording
     from tinyxp.backend import Device
+    from tinyxp.dtypes import DType
 
 Array = Any  # an array of a backend's library
 
@@ -38,12 +40,42 @@ TENSORS: set[type] = (
 WATCHED: list[bool] = []  # not empty once any thread has watched: only then `MODE.watch` is read
 
 
+# Not empty while any thread records nothing: only then operations read `MODE.grad`.
+PAUSED: list[bool] = []
+
+
+CASTING: list[
+    bool
+] = []  # not empty while any thread is in an autocast: only then `MODE.compute` is read
+
+
 class _Mode(threading.local):
     """What the current thread does with operations on Tensors that require grad."""
 
-    grad = True
+    _grad = True
+    compute: str | None = None  # name of the dtype of products inside `autocast`
     fused = os.environ.get("TINYXP_FUSED", "1") != "0"  # whether a backend's own kernels are used
     _watch: Callable[[Node], None] | None = None
+
+    def __init__(self) -> None:
+        # Parameters that `autocast` converted: by id, the Tensor, its version, the dtype, the array, and the
+        # recording of launches that it belongs to.
+        self.casts: dict[int, tuple[Tensor, int, DType, Array, Recording | None]] = {}
+
+    @property
+    def grad(self) -> bool:
+        """Whether operations are recorded."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, enabled: bool) -> None:
+        # Ctrl-C may come between two steps: what `PAUSED` then holds too much costs time and changes nothing.
+        if enabled and not self._grad:
+            self._grad = True
+            PAUSED.pop()
+        elif self._grad and not enabled:
+            PAUSED.append(True)
+            self._grad = False
 
     @property
     def watch(self) -> Callable[[Node], None] | None:
@@ -62,12 +94,29 @@ MODE = _Mode()
 @contextmanager
 def grad_mode(enabled: bool) -> Iterator[None]:  # noqa: FBT001 - the mode is the argument
     """Record operations inside the ``with`` block, or do not."""
-    before = MODE.grad
-    MODE.grad = enabled
+    before, MODE.grad = MODE.grad, enabled
     try:
         yield
     finally:
         MODE.grad = before
+
+
+@contextmanager
+def computing(name: str | None) -> Iterator[None]:
+    """Compute products in the dtype called `name` inside the ``with`` block, in their own one if it is None."""
+    before = MODE.compute
+    if name is before:
+        yield
+        return
+    MODE.compute = name
+    CASTING.append(True)
+    try:
+        yield
+    finally:
+        CASTING.pop()
+        MODE.compute = before
+        if before is None:
+            MODE.casts.clear()
 
 
 @contextmanager

@@ -28,6 +28,8 @@ def _takes(other: Any) -> bool:
 
 def operator(name: str, *, reflected: bool = False) -> Callable[[Tensor, Any], Tensor]:
     """Make the operator that calls the function `name` of the namespace."""
+    if not reflected and name != "matmul":  # which first looks at the shapes
+        return ops._dispatch.binary(name, _takes)
     function = getattr(ops, name)
 
     def forward(self: Tensor, other: Any, /) -> Any:

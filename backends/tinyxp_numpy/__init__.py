@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["NumpyBackend"]
 
 Array = Any
+# NumPy's function without the look for arrays of other libraries, which takes as long as 64 elements do.
+_vdot: Any = getattr(np.vdot, "_implementation", np.vdot)
 
 
 def _of_old() -> frozenset[str]:
@@ -101,7 +103,7 @@ class NumpyBackend(Backend):
         """
         if x.dtype.char not in "fdFD":  # half precision: products overflow
             return False
-        return cmath.isfinite(np.vdot(x, x if y is None else y))
+        return cmath.isfinite(_vdot(x, x if y is None else y))
 
     def wrap(self, x: Any) -> Array:
         """Return NumPy's scalar as a 0-d array."""

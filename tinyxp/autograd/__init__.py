@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinyxp.autograd._autocast import autocast as autocast
 from tinyxp.autograd._checkpoint import checkpoint as checkpoint
 from tinyxp.autograd._function import Function as Function
 from tinyxp.autograd._function import defvjp as defvjp
@@ -16,6 +17,7 @@ from tinyxp.autograd._reverse import grad as grad
 
 __all__ = [
     "Function",
+    "autocast",
     "checkpoint",
     "defvjp",
     "enable_grad",

@@ -5,7 +5,18 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from tinyxp._core import MODE, TENSORS, Tensor, fresh, grad_mode, save_mark, set_leaf, watch, wrap
+from tinyxp._core import (
+    MODE,
+    TENSORS,
+    Tensor,
+    computing,
+    fresh,
+    grad_mode,
+    save_mark,
+    set_leaf,
+    watch,
+    wrap,
+)
 from tinyxp.errors import GraphError
 
 if TYPE_CHECKING:
@@ -66,6 +77,7 @@ class Recompute:
         self.checks: list[tuple[Tensor, int]] = []
         self.args = tuple(self._snapshot(a) for a in args)
         self.fused = MODE.fused  # kernels and defaults do not keep the same
+        self.compute = MODE.compute
         self.random_state = random.default_generator().state_dict()
         self.names: list[str] = []
         self.nodes: list[weakref.ref[Node]] = []
@@ -112,7 +124,7 @@ class Recompute:
         generator.load_state_dict(self.random_state)
         fused, MODE.fused = MODE.fused, self.fused
         try:
-            with grad_mode(True), watch(nodes.append):  # noqa: FBT003 - the mode is the argument
+            with grad_mode(True), computing(self.compute), watch(nodes.append):  # noqa: FBT003 - the mode is the argument
                 self.function(*self.args)
         finally:
             generator.load_state_dict(state)

@@ -103,29 +103,17 @@ def _apply(
 
 def surely_tame(node: Node) -> bool:
     """Whether the local derivative is nothing but a number that no floating dtype rounds to 0 or infinity."""
-    args = node.args
-    if node.out is not None or len(args) != 2:  # noqa: PLR2004 - an operation on a Tensor and a number
+    if node.out is not None or len(node.args) != 2:  # noqa: PLR2004 - an operation on a Tensor and a number
         return False
-    number = args[1]
-    if type(number) is Aval:
-        number = args[0]
-    elif type(args[0]) is not Aval:
-        return False
-    return type(number) in _REAL and _SMALL < abs(number) < _LARGE
+    aval, number = node.args
+    if type(aval) is not Aval:
+        aval, number = number, aval
+    return type(number) in _REAL and type(aval) is Aval and _SMALL < abs(number) < _LARGE
 
 
 def keep_zero(xp: Any, g: Any, r: Any) -> Any:
     """Let a zero cotangent stay zero where the local derivative is infinite or NaN."""
     return xp.where((g == 0) & ~xp.isfinite(r), xp.zeros_like(r), r)
-
-
-def together_zero(node: Node, g: Any, x: Any, y: Any) -> tuple[Any, ...]:
-    """Do what `keep_zero` does for two arrays, which are looked at together if they are alike."""
-    backend = node.device.backend
-    if x.shape == y.shape and x.dtype == y.dtype and backend.surely_finite(x, y):
-        return x, y
-    xp, finite = node.device.xp, backend.surely_finite
-    return tuple([r if finite(r) else keep_zero(xp, g, r) for r in (x, y)])
 
 
 def namespace() -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
 from tinyxp._core import MODE, TENSORS, Leaf, Node, Tensor, fresh, wrap
+from tinyxp._devices import explaining
 from tinyxp.autograd._cotangents import (
     fit,
     keep_zero,
@@ -22,14 +23,14 @@ from tinyxp.autograd._cotangents import (
     stand_in,
     surely_tame,
     taped_cotangents,
-    together_zero,
 )
 from tinyxp.errors import BACKWARD_TWICE, SAVED_MODIFIED, GraphError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
+    from tinyxp.autograd._record import Op
     from tinyxp.backend import Device
 
 
@@ -123,7 +124,8 @@ def _seed(o: Tensor, seed: Tensor | None) -> Tensor:
             f"backward() without a cotangent needs a single real element; got {o.dtype} of shape "
             f"{tuple(raw.shape)}; reduce it first (loss.sum().backward()) or pass one: y.backward(grad)"
         )
-    return wrap(device.xp.ones(raw.shape, dtype=raw.dtype, device=device.native), device)
+    with explaining(device):
+        return wrap(device.xp.ones(raw.shape, dtype=raw.dtype, device=device.native), device)
 
 
 def _cotangent(given: Any, like: Tensor, what: str) -> Tensor:
@@ -156,8 +158,9 @@ class _Walk:
     arrived : dict
         What has arrived at nodes that are not passed yet: by node a cotangent, or, where a node has several
         outputs, by pairs of node and output.
-    owned : set
-        The keys of cotangents that this pass or a rule has just made: only these are added to in place.
+    lent : set
+        The keys of cotangents that somebody else may hold. The others were made by this pass or by a rule, and
+        are added to in place.
     found : dict
         The gradients of `targets`.
     """
@@ -175,19 +178,20 @@ class _Walk:
         self.watched = {node for node, _ in targets}
         self.taped, self.keep = create_graph, keep or create_graph
         self.arrived: dict[Any, Any] = {}
-        self.owned: set[Any] = set()
+        self.lent: set[Any] = set()
         self.found: dict[tuple[Any, int], Any] = {}
 
     def run(self, order: list[Any]) -> None:
         """Visit all nodes of `order`, from its end."""
-        before, MODE.grad = MODE.grad, self.taped
+        grad, compute = MODE.grad, MODE.compute
+        MODE.grad, MODE.compute = self.taped, None  # rules keep to the dtypes of what was recorded
         try:
             while order:
                 device = order[-1].device
-                with self._place(device):
+                with explaining(device), self._place(device):
                     self._run_on(device, order)
         finally:
-            MODE.grad = before
+            MODE.grad, MODE.compute = grad, compute
 
     def _place(self, device: Device) -> AbstractContextManager[Any]:
         """Return a context in which rules run on `device`, and warn of nothing."""
@@ -202,8 +206,7 @@ class _Walk:
     def _run_on(self, device: Device, order: list[Any]) -> None:
         """Visit nodes from the end of `order` as long as they are on `device`."""
         wanted, keep, watched, taped = self.wanted, self.keep, self.watched, self.taped
-        take, pass_on, pass_on_raw = self.arrived.pop, self._pass_on, self._pass_on_raw
-        xp = device.xp
+        take, pass_on, pass_on_raw = self.arrived.pop, self._pass_on, self._raw_pass(device)
         while order:
             node = order.pop()
             if node.device is not device:
@@ -219,7 +222,7 @@ class _Walk:
             elif taped or type(node.args) is not tuple or not node.op.ordinary:
                 pass_on(node, take(node, None))
             elif (g := take(node, None)) is not None:
-                pass_on_raw(node, g, xp)
+                pass_on_raw(node, g)
             if not keep:
                 node.args = node.out = None
                 node.aux = node.checks = node.parents = ()
@@ -229,11 +232,11 @@ class _Walk:
         gs: list[Any] = []
         for i in range(node.nout):
             key = node if node.nout == 1 else (node, i)
-            g, owned = self.arrived.pop(key, None), key in self.owned
+            g, owned = self.arrived.pop(key, None), key not in self.lent
             if g is not None and node.extra is not None:
                 g, owned = self._hooks(node, i, g, owned=owned)
                 if not owned:
-                    self.owned.discard(key)
+                    self.lent.add(key)
             if g is not None and (node, i) in self.targets:
                 self.found[node, i] = self._grad(
                     node, g, owned=owned and (self.taped or type(node) is Leaf)
@@ -253,10 +256,11 @@ class _Walk:
         return wrap(g if owned else device.xp.copy(g), device)
 
     def _collect(self, leaf: Leaf) -> None:
-        g = self._look(leaf)
+        plain = leaf.extra is None and not self.watched
+        g = self.arrived.pop(leaf, None) if plain else self._look(leaf)
         if g is None or not self.accumulate:
             return
-        grad = self._grad(leaf, g, owned=leaf in self.owned)
+        grad = self._grad(leaf, g, owned=leaf not in self.lent)
         if leaf.grad is None:
             leaf.grad = grad
         elif self.taped:
@@ -278,48 +282,92 @@ class _Walk:
             extra["retain", i] = grad if before is None else before + grad
         return g, owned
 
-    def _pass_on_raw(self, node: Node, g: Any, xp: Any) -> None:  # noqa: C901, PLR0912 - calls cost
-        """Do what `_pass_on` does for an ordinary node: this is where the time of a backward pass goes."""
-        for t, version in node.checks:
-            if t._version != version:
-                raise _modified(node, t)
-        op, wanted, args = node.op, self.wanted, node.args
-        parents: tuple[Any, ...] = node.parents
-        if wanted is not None and not wanted.issuperset(parents):
-            parents = tuple([p if p in wanted else None for p in parents])
-        if len(parents) == len(args) == 2 and None not in parents and not node.kwargs:  # noqa: PLR2004 - a pair
-            first, second = op.rules
-            x, y = args
-            out = node.out
-            results: Sequence[Any] = first(xp, g, out, x, y), second(xp, g, out, x, y)
-            if op.guard:
-                results = together_zero(node, g, *results)
-        else:
-            results = _results(node, parents, g, xp)
-        arrived, owned, made, mine = self.arrived, self.owned, not op.passes, node.aval
-        for r, p, index in zip(results, parents, node.indices):  # noqa: B905 - strict= costs
-            if p is None:
-                continue
+    def _raw_pass(self, device: Device) -> Callable[[Node, Any], None]:  # noqa: C901, PLR0915 - calls cost
+        """Return what does for ordinary nodes of `device` that which `_pass_on` does for all.
+
+        A backward pass through small arrays spends its time here. So what is the same for all nodes is looked up
+        once, the two forms that most nodes have are written out, and nothing is fitted where an elementwise
+        operation and its argument share one Aval.
+        """
+        arrived, lent, wanted = self.arrived, self.lent, self.wanted
+        get, xp, finite = arrived.get, device.xp, device.backend.surely_finite
+        add, iadd = xp.add, xp.iadd
+
+        def give(p: Any, index: int, r: Any, op: Op) -> None:
             if p.nout == 1:
                 aval, key = p.aval, p
             else:
                 aval, key = p.aval[index], (p, index)
-            new = made
-            if (r is not g or aval is not mine) and (
-                r.shape != aval.shape or r.dtype is not aval.dtype
-            ):
-                r, new = fit(xp, r, aval)  # noqa: PLW2901 - another name would cost too
-                new = new or made
-            before = arrived.get(key)
+            owned = not op.passes
+            if r.shape != aval.shape or r.dtype is not aval.dtype:
+                r, new = fit(xp, r, aval)
+                owned = owned or new
+            before = get(key)
             if before is None:
                 arrived[key] = r
-                if new:
-                    owned.add(key)
-            elif key in owned:
-                arrived[key] = xp.iadd(before, r)
+                if not owned:
+                    lent.add(key)
+            elif key in lent:
+                arrived[key] = add(before, r)
+                lent.discard(key)
             else:
-                arrived[key] = xp.add(before, r)
-                owned.add(key)
+                arrived[key] = iadd(before, r)
+
+        def pass_on(node: Node, g: Any) -> None:  # noqa: C901, PLR0912 - calls cost
+            if node.checks:
+                for t, version in node.checks:
+                    if t._version != version:
+                        raise _modified(node, t)
+            op, args, mine = node.op, node.args, node.aval
+            parents: tuple[Any, ...] = node.parents
+            if wanted is not None and not wanted.issuperset(parents):
+                parents = tuple([p if p in wanted else None for p in parents])
+            if node.kwargs or len(args) > 2 or len(parents) > 2:  # noqa: PLR2004 - one argument or two
+                for i, r in enumerate(_results(node, parents, g, xp)):
+                    if parents[i] is not None:
+                        give(parents[i], node.indices[i], r, op)
+                return
+            i = 0
+            p, q = parents if len(parents) == 2 else (parents[0], None)  # noqa: PLR2004 - one argument or two
+            if len(args) == 1:
+                r = op.rules[0](xp, g, node.out, args[0])
+                if op.guard and not finite(r):
+                    r = keep_zero(xp, g, r)
+            elif p is None or q is None:
+                if p is None:
+                    i, p, q = 1, q, None
+                r = op.rules[i](xp, g, node.out, args[0], args[1])
+                if op.guard and not surely_tame(node) and not finite(r):
+                    r = keep_zero(xp, g, r)
+            else:
+                if op.pair is not None:
+                    r, s = op.pair(xp, g, node.out, args[0], args[1])
+                else:
+                    first, second = op.rules
+                    x, y = args
+                    r, s = first(xp, g, node.out, x, y), second(xp, g, node.out, x, y)
+                if op.guard and not (op.elementwise and r.dtype is s.dtype and finite(r, s)):
+                    r, s = [t if finite(t) else keep_zero(xp, g, t) for t in (r, s)]
+            while True:  # for p, and once more for q
+                if p.aval is mine and r.dtype is mine.dtype and op.elementwise:
+                    before = get(p)
+                    if before is None:
+                        arrived[p] = r
+                        if op.passes:
+                            lent.add(p)
+                    elif p in lent:
+                        arrived[p] = add(before, r)
+                        lent.discard(p)
+                    else:
+                        arrived[p] = iadd(before, r)
+                else:
+                    give(p, node.indices[i], r, op)
+                if q is None:
+                    return
+                p, r = q, s
+                i, q = 1, None
+
+        return pass_on
 
     def _pass_on(self, node: Node, g: Any) -> None:
         """Apply the rules of `node` to its cotangent, or list of them, and give its parents what comes out."""
@@ -353,28 +401,24 @@ class _Walk:
         before = arrived.get(key)
         if before is None:
             arrived[key] = value
-            if owned:
-                self.owned.add(key)
+            if not owned:
+                self.lent.add(key)
         elif self.taped:
             arrived[key] = before + value
-        elif key in self.owned:
-            arrived[key] = node.device.xp.iadd(before, value)
-        else:
+        elif key in self.lent:
             arrived[key] = node.device.xp.add(before, value)
-            self.owned.add(key)
+            self.lent.discard(key)
+        else:
+            arrived[key] = node.device.xp.iadd(before, value)
 
 
 def _results(node: Node, parents: tuple[Any, ...], g: Any, xp: Any) -> Sequence[Any]:
     """Apply the rules of an ordinary node for those `parents` that are not None."""
     op, args, kwargs, out = node.op, node.args, node.kwargs, node.out
-    results: Sequence[Any]
-    if len(parents) == 1 and not kwargs:
-        results = (op.rules[0](xp, g, out, *args),)
-    else:
-        results = [
-            None if p is None else rule(xp, g, out, *args, **kwargs)
-            for rule, p in zip(op.rules, parents)  # noqa: B905 - strict= costs
-        ]
+    results = [
+        None if p is None else rule(xp, g, out, *args, **kwargs)
+        for rule, p in zip(op.rules, parents)  # noqa: B905 - strict= costs
+    ]
     if not op.guard or surely_tame(node):
         return results
     finite = node.device.backend.surely_finite

@@ -42,6 +42,10 @@ class Op:
         Whether `joint` reads the result.
     custom : callable or None
         Instead of `rules`, for operations that users define: cotangents of Tensors from Tensors.
+    pair : callable or None
+        Beside the two `rules` of an operation, what gives the cotangents of both arguments at once.
+    elementwise : bool
+        Whether the result, and what every rule gives, has the shape that the arguments broadcast to.
     passes : bool
         Whether a rule may return `g` itself or a view of it.
     guard : bool
@@ -53,8 +57,8 @@ class Op:
     """
 
     __slots__ = (
-        "custom", "each", "guard", "joint", "name", "on_tensors", "ordinary", "passes", "reads", "reads_out",
-        "rules", "saves",
+        "custom", "each", "elementwise", "guard", "joint", "name", "on_tensors", "ordinary", "pair", "passes",
+        "reads", "reads_out", "rules", "saves",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -63,6 +67,8 @@ class Op:
         self.each: Rule | None = None
         self.joint: Callable[..., Sequence[Any]] | None = None
         self.custom: Callable[..., Sequence[Any]] | None = None
+        self.pair: Callable[..., tuple[Any, Any]] | None = None
+        self.elementwise = False
         self.passes = self.guard = self.on_tensors = self.reads_out = False
         self.ordinary = False
         self.reads: tuple[tuple[bool, ...], ...] = ()
@@ -76,10 +82,12 @@ class Op:
         passes: bool,
         guard: bool,
         on_tensors: bool,
+        pair: Callable[..., tuple[Any, Any]] | None = None,
     ) -> None:
         """Fill in the line of the table."""
         self.on_tensors, self.ordinary = on_tensors, bool(rules) and not on_tensors
         self.rules, self.each, self.passes, self.guard = tuple(rules), each, passes, guard
+        self.pair = pair
         self.reads = tuple(_reads(r) for r in (rules if each is None else (each,)))
 
     def read(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -220,7 +228,10 @@ def record2(op: Op, out: Tensor, x: Tensor, y: Tensor, a: Any, b: Any) -> None:
     node.nout = 1
     node.seq = _next()
     aval: Any = ay if ax is None else ax
-    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, device)
+    if r.dtype is aval.dtype and ((ax is ay and op.elementwise) or r.shape == aval.shape):
+        node.aval = aval
+    else:
+        node.aval = _aval(r, device)
     out._node = node
     if WATCHED and MODE.watch is not None:
         MODE.watch(node)
@@ -276,7 +287,8 @@ def record_number(op: Op, out: Tensor, x: Any, y: Any, raw: Any) -> None:
     node.extra = None
     node.nout = 1
     node.seq = _next()
-    node.aval = aval if r.shape == aval.shape and r.dtype is aval.dtype else _aval(r, out._device)
+    same = r.dtype is aval.dtype and (op.elementwise or r.shape == aval.shape)
+    node.aval = aval if same else _aval(r, out._device)
     out._node = node
     if WATCHED and MODE.watch is not None:
         MODE.watch(node)

@@ -29,16 +29,19 @@ def define(
     name: str,
     *rules: Rule | None,
     each: Rule | None = None,
+    pair: Rule | None = None,
     passes: bool = False,
     guard: bool = False,
     on_tensors: bool = False,
 ) -> None:
     """Fill in a line of the table."""
-    op(name).define(rules, each=each, passes=passes, guard=guard, on_tensors=on_tensors)
+    op(name).define(rules, each=each, pair=pair, passes=passes, guard=guard, on_tensors=on_tensors)
 
 
 def c(xp: Any, y: Any) -> Any:
     """Return the complex conjugate of an array or number, itself where it is real."""
+    if type(y) is float:  # by far the most common number
+        return y
     if type(y) is complex:
         return y.conjugate()
     d = getattr(y, "dtype", None)
@@ -56,12 +59,30 @@ def flat(xp: Any, g: Any, _out: Any, _x: Any, _y: Any = None) -> Any:
 
 
 # ================================================================ elementwise
-define("add", *[lambda xp, g, _out, _x, _y: g] * 2, passes=True)
-define("subtract", lambda xp, g, _out, _x, _y: g, lambda xp, g, _out, _x, _y: -g, passes=True)
+define(
+    "add",
+    *[lambda xp, g, _out, _x, _y: g] * 2,
+    pair=lambda xp, g, _out, _x, _y: (g, g),
+    passes=True,
+)
+define(
+    "subtract",
+    lambda xp, g, _out, _x, _y: g,
+    lambda xp, g, _out, _x, _y: -g,
+    pair=lambda xp, g, _out, _x, _y: (g, -g),
+    passes=True,
+)
+
+
+def _times(xp: Any, g: Any, _out: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    return (g * xp.conj(y), g * xp.conj(x)) if is_complex(g) else (g * y, g * x)
+
+
 define(
     "multiply",
     lambda xp, g, _out, _x, y: g * c(xp, y),
     lambda xp, g, _out, x, _y: g * c(xp, x),
+    pair=_times,
     guard=True,  # by a factor that is masked out
 )
 define(

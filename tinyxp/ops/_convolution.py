@@ -11,9 +11,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
+from tinyxp._core import CASTING
 from tinyxp._windows import window_count
 from tinyxp.errors import ShapeError
-from tinyxp.ops import _dispatch
+from tinyxp.ops import _autocast, _dispatch
 from tinyxp.ops._beyond import pad
 from tinyxp.ops._creation import ones
 from tinyxp.ops._dispatch import as_tensor
@@ -216,7 +217,7 @@ def _conv(
     groups: int,
 ) -> Tensor:
     name = f"conv{d}d"
-    x, weight = as_tensor(x), as_tensor(weight)
+    x, weight, bias = _operands(x, weight, bias)
     channels = _check(name, d, x, weight, groups, transposed=False)
     sizes = tuple(weight._raw.shape[2:])
     steps, dilations = _each(stride, d, "stride"), _each(dilation, d, "dilation")
@@ -229,6 +230,12 @@ def _conv(
     filters = reshape(weight, (groups, weight._raw.shape[0] // groups, depth))
     out = reshape(_grouped(filters, columns), (*lead, weight._raw.shape[0], *counts))
     return out if bias is None else out + reshape(bias, (-1, *(1,) * d))
+
+
+def _operands(x: Any, weight: Any, bias: Any) -> tuple[Any, ...]:
+    """Return the arguments as Tensors, in the dtype of `autocast` inside of it."""
+    found = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
+    return _autocast.narrowed(*found) if CASTING else found
 
 
 def _grouped(filters: Tensor, columns: Tensor) -> Tensor:
@@ -366,7 +373,7 @@ def _conv_transpose(
     groups: int,
 ) -> Tensor:
     name = f"conv_transpose{d}d"
-    x, weight = as_tensor(x), as_tensor(weight)
+    x, weight, bias = _operands(x, weight, bias)
     channels = _check(name, d, x, weight, groups, transposed=True)
     sizes, features = tuple(weight._raw.shape[2:]), weight._raw.shape[1] * groups
     steps, dilations = _each(stride, d, "stride"), _each(dilation, d, "dilation")

@@ -56,7 +56,7 @@ def _make(name: str, device: Device, *args: Any, **kwargs: Any) -> Tensor:
     try:
         r = device.fns[name](*args, device=device.native, **kwargs)
     except Exception as e:  # noqa: BLE001 - every error is given its context
-        raise _dispatch.explain(name, args, e) from None
+        raise _dispatch.explain(name, args, e, device=device) from None
     out: Tensor = _dispatch.finish(r, device)
     return out
 
@@ -162,7 +162,7 @@ def _from_foreign(
     owner: _backend.Backend, obj: Any, dtype: DTypeLike, device: DeviceLike, *, copy: bool | None
 ) -> Tensor:
     home = owner.device(owner.device_of(obj))
-    raw = owner.xp.copy(obj) if copy else obj
+    raw = home.xp.copy(obj) if copy else obj
     t = wrap(raw, home)
     if device is None and dtype is None:
         return t

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tinyxp import backend as _backend
 from tinyxp import dtypes
 from tinyxp._core import MODE, TENSORS, Tensor, fresh, wrap
+from tinyxp._devices import explaining
 from tinyxp.autograd._record import op, record
 from tinyxp.errors import DTypeError
 from tinyxp.ops import _dispatch
@@ -89,7 +90,8 @@ def to_device(x: Tensor, device: Device | str) -> Tensor:
     if target is source:
         return x
     d, shape = dtypes.of(x._raw.dtype), tuple(x._raw.shape)
-    raw = target.backend.receive(x._raw, d, shape, source, target)
+    with explaining(target):
+        raw = target.backend.receive(x._raw, d, shape, source, target)
     out = wrap(raw, target)
     if x._node is not None and MODE.grad:
         record(op("to_device"), out, (x, source, target), (x._raw, source, target), {})

@@ -10,7 +10,19 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import _fused, dtypes
-from tinyxp._core import MODE, TENSORS, Alias, Node, Tensor, detached, fresh, new_alias, wrap
+from tinyxp._core import (
+    CASTING,
+    MODE,
+    PAUSED,
+    TENSORS,
+    Alias,
+    Node,
+    Tensor,
+    detached,
+    fresh,
+    new_alias,
+    wrap,
+)
 from tinyxp.autograd._record import (
     NOTHING,
     TABLE,
@@ -23,116 +35,20 @@ from tinyxp.autograd._record import (
 )
 from tinyxp.autograd._record import op as table_line
 from tinyxp.backend import PLAIN
-from tinyxp.errors import (
-    MIXED_DEVICES,
-    DeviceMismatchError,
-    DomainError,
-    DTypeError,
-    ShapeError,
-    TinyxpError,
-)
+from tinyxp.ops import _autocast
+from tinyxp.ops._messages import broadcast_shapes as broadcast_shapes
+from tinyxp.ops._messages import describe as describe
+from tinyxp.ops._messages import explain as explain
+from tinyxp.ops._messages import mismatch as mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from tinyxp.backend import Device
     from tinyxp.dtypes import DType
 
 _new = Tensor.__new__
 _REAL = frozenset({int, float})
-
-
-# ---------------------------------------------------------------- messages
-def describe(a: Any) -> str:
-    """Return what a message says of an argument: shape, dtype and device of a Tensor."""
-    if type(a) in TENSORS:
-        d = dtypes.of(a._raw.dtype)
-        return f"{d}{list(a._raw.shape)} on {a._device}"
-    if isinstance(a, (tuple, list)) and any(type(x) in TENSORS for x in a):
-        return "[" + ", ".join(describe(x) for x in a) + "]"
-    return repr(a) if isinstance(a, (int, float, complex, str, tuple, list)) else type(a).__name__
-
-
-def explain(
-    name: str, args: Iterable[Any], error: Exception, *, of_shapes: bool = False
-) -> Exception:
-    """Return `error` with the operation and its arguments in the message, as an error of tinyxp's tree.
-
-    `of_shapes`: a ValueError, or PyTorch's RuntimeError, can only be about shapes.
-    """
-    if isinstance(error, TinyxpError):
-        return error
-    args = list(args)
-    text = f"{name}: {error}; got {', '.join(map(describe, args))}"
-    if name == "pow" and "negative integer powers" in str(error):  # NumPy's words and PyTorch's
-        return DomainError(
-            f"pow of integers expects exponents >= 0; got {', '.join(map(describe, args))}: "
-            "make the base floating, x.to('float64') ** -1"
-        )
-    if of_shapes and type(error) in (ValueError, RuntimeError):
-        return ShapeError(text)
-    if not isinstance(error, (LookupError, MemoryError)) and _do_not_broadcast(args):
-        return ShapeError(text)
-    known: dict[type, type[Exception]] = {ValueError: ShapeError, TypeError: DTypeError}
-    kind = known.get(type(error), type(error))
-    try:
-        return kind(text)
-    except TypeError:  # an exception class with a signature of its own
-        error.add_note(text)
-        return error
-
-
-def _do_not_broadcast(args: Iterable[Any]) -> bool:
-    try:
-        broadcast_shapes(*(a._raw.shape for a in args if type(a) in TENSORS))
-    except ShapeError:
-        return True
-    return False
-
-
-def mismatch(name: str, tensors: Sequence[Tensor]) -> DeviceMismatchError:
-    """Return the error for Tensors of several devices in the operation `name`."""
-    from tinyxp.backend import get_default_device
-
-    names = list(dict.fromkeys(str(t._device) for t in tensors))
-    default = str(get_default_device())
-    hint = (
-        f"\n\nArrays made without device= are on the default device, {default!r}: pass device= when you make "
-        f"them, or set it once with tinyxp.set_default_device({names[0] if default != names[0] else names[-1]!r})."
-        if default in names
-        else ""
-    )
-    return DeviceMismatchError(
-        MIXED_DEVICES.format(
-            operation=name, devices=" and ".join(names), first=names[0], second=names[-1], hint=hint
-        )
-    )
-
-
-def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape that arrays of `shapes` broadcast to.
-
-    Raises
-    ------
-    ShapeError
-        If they do not broadcast.
-
-    Examples
-    --------
-    >>> broadcast_shapes((3, 1), (1, 4))
-    (3, 4)
-    """
-    ndim = max(map(len, shapes), default=0)
-    out = [1] * ndim
-    for shape in shapes:
-        for i, n in enumerate(shape, start=ndim - len(shape)):
-            if n != 1:
-                if out[i] not in (1, n):
-                    raise ShapeError(
-                        f"shapes {', '.join(str(tuple(s)) for s in shapes)} cannot be broadcast together"
-                    )
-                out[i] = n
-    return tuple(out)
 
 
 # ---------------------------------------------------------------- arguments
@@ -239,9 +155,11 @@ def _scalar_dtype(kind: str, d: DType) -> DType:
 # ---------------------------------------------------------------- elementwise functions
 def unary(name: str) -> Callable[[Any], Tensor]:
     """Make the elementwise function `name` of one argument."""
-    line = table_line(name)
+    line, island = table_line(name), name in _autocast.ISLANDS
 
     def function(x: Any, /) -> Tensor:
+        if island and CASTING:
+            (x,) = _autocast.widened(x)
         if type(x) not in TENSORS:
             x = as_tensor(x)
         elif x._alias is not None:
@@ -266,7 +184,7 @@ def unary(name: str) -> Callable[[Any], Tensor]:
         out._alias = None
         out._version = 0
         out._shared = False
-        if x._node is not None and MODE.grad and line.rules:
+        if x._node is not None and (not PAUSED or MODE.grad) and line.rules:
             record1(line, out, x, raw, NOTHING)
         return out
 
@@ -274,12 +192,24 @@ def unary(name: str) -> Callable[[Any], Tensor]:
     return function
 
 
-def _mixing(name: str, line: Op) -> Callable[..., Tensor]:
+def _kept(r: Any, raw: Any, device: Device) -> Any:
+    """Return what came of the array `raw` and a number in the dtype of `raw`, where libraries leave bfloat16."""
+    floats = (dtypes.of(r.dtype).name, dtypes.of(raw.dtype).name)
+    return device.xp.astype(r, raw.dtype) if floats == ("float32", "bfloat16") else r
+
+
+def _mixing(  # noqa: C901 - calls cost
+    name: str, line: Op, takes: Callable[[Any], bool] | None
+) -> Callable[[Callable[[Any, Any], Tensor], Any, Any], Any]:
     """Make what `binary` calls where an operand is a number, or another library's array."""
 
-    def mixed(function: Callable[[Any, Any], Tensor], x1: Any, x2: Any) -> Tensor:
+    def mixed(function: Callable[[Any, Any], Tensor], x1: Any, x2: Any) -> Any:
         if type(x2) in _REAL and type(x1) in TENSORS:
-            t, a, b = _with_scalar(x1, x2)
+            t, a, b = x1, x1._raw, x2
+            if x1._alias is not None or dtypes.of(a.dtype).kind != "f":
+                t, a, b = _with_scalar(x1, x2)
+        elif takes is not None and not takes(x2):
+            return NotImplemented
         elif type(x1) in _REAL and type(x2) in TENSORS:
             t, b, a = _with_scalar(x2, x1)
         else:
@@ -287,26 +217,45 @@ def _mixing(name: str, line: Op) -> Callable[..., Tensor]:
             if type(x1) in TENSORS and type(x2) in TENSORS:
                 return function(x1, x2)
             t = x1 if type(x1) in TENSORS else x2
+        device = t._device
         try:
-            r = t._device.fns[name](a, b)
+            r = device.fns[name](a, b)
         except Exception as e:  # noqa: BLE001 - every error is given its context
             raise explain(name, (x1, x2), e) from None
-        if type(r) is not t._device.array_type:
-            r = t._device.wrap(r)
-        out = wrap(r, t._device)
-        if t._node is not None and MODE.grad and line.rules:
-            record_number(line, out, x1, x2, a if t is x1 else b)
+        if type(r) is not device.array_type:
+            r = device.wrap(r)
+        raw = a if t is x1 else b
+        if r.dtype is not raw.dtype:
+            r = _kept(r, raw, device)
+        out: Tensor = _new(Tensor)
+        out._raw = r
+        out._device = device
+        out._node = None
+        out._index = 0
+        out._alias = None
+        out._version = 0
+        out._shared = False
+        if t._node is not None and (not PAUSED or MODE.grad) and line.rules:
+            record_number(line, out, x1, x2, raw)
         return out
 
     return mixed
 
 
-def binary(name: str) -> Callable[[Any, Any], Tensor]:
-    """Make the elementwise function `name` of two arguments."""
-    line = table_line(name)
-    mixed = _mixing(name, line)
+def binary(  # noqa: C901 - calls cost
+    name: str, takes: Callable[[Any], bool] | None = None
+) -> Callable[[Any, Any], Tensor]:
+    """Make the elementwise function `name` of two arguments.
 
-    def function(x1: Any, x2: Any, /) -> Tensor:
+    With `takes`, it is the operator of its first argument, and returns NotImplemented where `takes` says no to the
+    second. An operator that called the function would take a tenth longer.
+    """
+    line = table_line(name)
+    mixed, island = _mixing(name, line, takes), name in _autocast.ISLANDS
+
+    def function(x1: Any, x2: Any, /) -> Any:
+        if island and CASTING:
+            x1, x2 = _autocast.widened(x1, x2)
         if type(x2) not in TENSORS or type(x1) not in TENSORS:
             return mixed(function, x1, x2)
         device = x1._device
@@ -333,7 +282,11 @@ def binary(name: str) -> Callable[[Any, Any], Tensor]:
         out._alias = None
         out._version = 0
         out._shared = False
-        if (x1._node is not None or x2._node is not None) and MODE.grad and line.rules:
+        if (
+            (x1._node is not None or x2._node is not None)
+            and (not PAUSED or MODE.grad)
+            and line.rules
+        ):
             record2(line, out, x1, x2, a, b)
         return out
 
@@ -387,6 +340,9 @@ def apply(
     try:
         if forward is None:
             r = call(device, name, raws, kwargs)
+        elif device.scoped:  # it may use the operators of raw arrays
+            with device.backend.scope(device.local):
+                r = forward(device.xp, *raws, **kwargs)
         else:
             r = forward(device.xp, *raws, **kwargs)
     except Exception as e:  # noqa: BLE001 - every error is given its context
@@ -409,7 +365,7 @@ def apply1(name: str, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
     if type(r) is not device.array_type:
         r = device.wrap(r)
     out = wrap(r, device)
-    if x._node is not None and MODE.grad:
+    if x._node is not None and (not PAUSED or MODE.grad):
         record1(TABLE[name], out, x, raw, kwargs)
     return out
 
@@ -484,7 +440,7 @@ def view(
     out._index = 0
     out._version = 0
     out._shared = False
-    if x._node is not None and MODE.grad:
+    if x._node is not None and (not PAUSED or MODE.grad):
         record_view(TABLE[name], out, x, args)
     elif x._node is not None or root._node is not None:
         made.recorded = False
@@ -529,6 +485,8 @@ def fused(name: str) -> Callable[..., Tensor]:
     fast, plain = _line(name, name), _line(name, plain_name)
 
     def function(*args: Any, **kwargs: Any) -> Tensor:
+        if CASTING:
+            args, kwargs = _autocast.fused_arguments(name, args, kwargs)
         tensors = [fresh(a) for a in args if type(a) in TENSORS]
         device = device_of(name, tensors)
         raws = [a._raw if type(a) in TENSORS else a for a in args]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from tinyxp._core import CASTING
 from tinyxp.errors import ShapeError
+from tinyxp.ops import _autocast
 from tinyxp.ops._dispatch import as_tensor
 from tinyxp.ops._elementwise import multiply
 from tinyxp.ops._indexing import getitem
@@ -61,6 +63,8 @@ def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
     """
     device = next((t._device for t in operands if hasattr(t, "_device")), None)
     tensors = [as_tensor(t, device) for t in operands]
+    if CASTING and len(tensors) > 1:
+        tensors = list(_autocast.narrowed(*tensors))
     terms, result = _parse(subscripts, [len(t._raw.shape) for t in tensors])
     sizes = _sizes(subscripts, terms, tensors)
     missing = [str(a) for a in result if a not in sizes]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
 from tinyxp._core import TENSORS, Tensor
+from tinyxp.autograd._record import op as table_line
 from tinyxp.ops import _dispatch
 from tinyxp.ops._dispatch import as_tensor, binary, unary
 
@@ -104,6 +105,7 @@ Examples
 def _finish(function: Any, name: str, **parts: str) -> Any:
     function.__doc__ = _DOC.format(name=name, **parts)
     function.__module__ = __name__
+    table_line(name).elementwise = True
     return function
 
 
@@ -241,9 +243,13 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 -
     bounds = [b if b is None or type(b) in TENSORS else _dispatch.plain(b) for b in (min, max)]
     bounds = [_dispatch.operand(b, x._device) if hasattr(b, "shape") else b for b in bounds]
     tensors = [t for t in (x, *bounds) if type(t) in TENSORS]
-    if all(t._raw.dtype == x._raw.dtype for t in tensors):
-        return _dispatch.apply("clip", (x, *bounds))  # type: ignore[no-any-return]  # arrays and modules are Any to the type checker
     from tinyxp.ops._data_types import astype, result_type
+
+    if all(t._raw.dtype == x._raw.dtype for t in tensors):
+        out: Tensor = _dispatch.apply("clip", (x, *bounds))
+        return (
+            out if out._raw.dtype == x._raw.dtype else astype(out, x.dtype)
+        )  # numbers widen bfloat16
 
     wide = result_type(*tensors)
     both = [astype(b, wide, copy=False) if type(b) in TENSORS else b for b in (x, *bounds)]

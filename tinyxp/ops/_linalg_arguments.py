@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tinyxp._core import CASTING
 from tinyxp.errors import DTypeError, ShapeError
-from tinyxp.ops import _dispatch
+from tinyxp.ops import _autocast, _dispatch
 
 if TYPE_CHECKING:
     from tinyxp._core import Tensor
@@ -16,6 +17,8 @@ MATRIX = 2  # axes of a matrix
 def floating(x: Any, name: str) -> Any:
     """Return `x` as a Tensor; refuse integers and booleans."""
     x = _dispatch.as_tensor(x)
+    if CASTING:
+        (x,) = _autocast.widened(x)
     if x.dtype.kind not in "fc":
         raise DTypeError(
             f"linalg.{name} expects a floating Tensor; got dtype {x.dtype}; convert it with x.to('float32')"

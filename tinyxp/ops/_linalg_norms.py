@@ -6,6 +6,7 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any
 
+from tinyxp import dtypes
 from tinyxp import ops as _ops
 from tinyxp.errors import ShapeError
 from tinyxp.ops import _dispatch
@@ -70,7 +71,9 @@ def vector_norm(
 def _vector_norm(xp: Any, raw: Any, *, axis: tuple[int, ...], **kwargs: Any) -> Any:
     """Call the library's function; all axes as None, for an array without axes has no other name for them."""
     every = len(axis) == len(raw.shape)
-    return xp.linalg.vector_norm(raw, axis=None if every else axis, **kwargs)
+    wide = xp.astype(raw, xp.float32) if dtypes.of(raw.dtype).itemsize == 2 else raw  # noqa: PLR2004 - bytes
+    out = xp.linalg.vector_norm(wide, axis=None if every else axis, **kwargs)
+    return out if wide is raw else xp.astype(out, raw.dtype)
 
 
 def matrix_norm(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyxp import dtypes
-from tinyxp._core import TENSORS, Tensor
+from tinyxp._core import CASTING, TENSORS, Tensor
 from tinyxp.errors import DTypeError, ShapeError
-from tinyxp.ops import _dispatch
+from tinyxp.ops import _autocast, _dispatch
 from tinyxp.ops._manipulation import matrix_transpose as matrix_transpose
 from tinyxp.ops._manipulation import normalize_axis, permute_dims, reshape
 
@@ -45,6 +45,8 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
         x1 = _dispatch.operand(x1, x2._device if type(x2) in TENSORS else None)
     if type(x2) not in TENSORS:
         x2 = _dispatch.operand(x2, x1._device)
+    if CASTING:
+        x1, x2 = _autocast.narrowed(x1, x2)
     a, b = x1._raw.shape, x2._raw.shape
     m, n = len(a), len(b)
     if m == 0 or n == 0 or a[-1] != b[n - 2 if n > 1 else 0]:
@@ -90,6 +92,8 @@ def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
     from tinyxp import ops
 
     x1, x2 = _dispatch.operand(x1), _dispatch.operand(x2)
+    if CASTING:
+        x1, x2 = _autocast.narrowed(x1, x2)
     n = min(len(x1._raw.shape), len(x2._raw.shape))
     if n == 0 or not -n <= axis < n or x1._raw.shape[axis] != x2._raw.shape[axis]:
         raise ShapeError(
@@ -127,6 +131,8 @@ def tensordot(
     (2, 4)
     """
     x1, x2 = _dispatch.operand(x1), _dispatch.operand(x2)
+    if CASTING:
+        x1, x2 = _autocast.narrowed(x1, x2)
     m, n = len(x1._raw.shape), len(x2._raw.shape)
     if isinstance(axes, int):
         if not 0 <= axes <= min(m, n):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tinyxp import dtypes
-from tinyxp._core import TENSORS, Tensor
+from tinyxp._core import CASTING, TENSORS, Tensor
 from tinyxp.errors import DTypeError
-from tinyxp.ops import _dispatch
+from tinyxp.ops import _autocast, _dispatch
 from tinyxp.ops._data_types import astype
 from tinyxp.ops._dispatch import as_tensor
 from tinyxp.ops._manipulation import normalize_axes, normalize_axis
@@ -23,6 +23,8 @@ Axis = Any  # int, tuple of int, or None for all axes
 def _reduce(name: str, x: Tensor, axis: Axis, **kwargs: Any) -> Tensor:
     if type(x) not in TENSORS:
         x = as_tensor(x)
+    if CASTING and name not in {"max", "min"}:
+        (x,) = _autocast.widened(x)
     if axis is not None:
         n = len(x._raw.shape)
         axis = (
@@ -212,6 +214,8 @@ def _logical(name: str, x: Tensor, axis: Axis, *, keepdims: bool) -> Tensor:
 
 def _cumulative(name: str, x: Tensor, axis: int | None, **options: Any) -> Tensor:
     x = as_tensor(x)
+    if CASTING:
+        (x,) = _autocast.widened(x)
     n = len(x._raw.shape)
     if axis is None:
         if n != 1:
