@@ -12,7 +12,14 @@ import hypothesis
 import pytest
 
 import tinyxp
-from tinyxp.backend import available_backends, get_backend, registered_backends, use_device
+from tinyxp.backend import (
+    available_backends,
+    get_backend,
+    get_default_device,
+    registered_backends,
+    set_default_device,
+    use_device,
+)
 from tinyxp.errors import TinyxpError
 
 DEVICE_FIXTURES = {"backend", "device", "xp"}
@@ -33,6 +40,11 @@ def pytest_addoption(parser):
         action="append",
         metavar="NAME[:DEVICE]",
         help="backend to test, repeatable; 'all' for every one that works (default: $TINYXP_BACKEND or numpy)",
+    )
+    parser.addoption(
+        "--not-current",
+        action="store_true",
+        help="leave it to tinyxp to make the device current that a library computes on",
     )
 
 
@@ -109,5 +121,14 @@ def _default_device(request):
     if "device" not in request.fixturenames:
         yield
         return
-    with use_device(request.getfixturevalue("device")):
+    chosen = request.getfixturevalue("device")
+    if not request.config.getoption("--not-current"):
+        with use_device(chosen):
+            yield
+        return
+    before = get_default_device()
+    set_default_device(chosen)
+    try:
         yield
+    finally:
+        set_default_device(before)

@@ -83,9 +83,44 @@ def test_a_working_gpu_passes():
     _probe.verify(fake_cupy())
 
 
+@pytest.mark.parametrize(
+    ("driver", "fact", "remedy"),
+    [
+        (0, "no NVIDIA driver is found", r"'tinyxp\[cuda13\]' \(or 'tinyxp\[cuda12\]' where"),
+        (11080, "made for CUDA 11.8, is too old", r"update the driver from https://www.nvidia.com"),
+        (12040, r"driver is there \(CUDA 12.4\)", r"pip install 'tinyxp\[cuda12\]'"),
+        (13010, r"driver is there \(CUDA 13.1\)", r"pip install 'tinyxp\[cuda13\]'$"),
+    ],
+)
+def test_without_cupy_the_driver_says_which_one_to_install(monkeypatch, driver, fact, remedy):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(_probe, "driver_version", lambda: driver)
+    with pytest.raises(DeviceUnavailableError, match=f"CuPy is not installed, .*{fact}.*{remedy}"):
+        _probe.load()
+
+
+@pytest.mark.parametrize(("status", "want"), [(0, 12080), (35, 0)])
+def test_the_driver_is_asked_for_its_version(monkeypatch, status, want):
+    def version(found):
+        found._obj.value = 12080
+        return status
+
+    driver = types.SimpleNamespace(cuDriverGetVersion=version)
+    monkeypatch.setattr("ctypes.CDLL", lambda _: driver)
+    assert _probe.driver_version() == want
+
+
+def test_without_a_driver_its_version_is_nothing(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    assert _probe.driver_version() == 0
+
+
 def test_a_cupy_that_does_not_load_is_not_called_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(DeviceUnavailableError, match="CuPy is not installed; type: pip install"):
+    with pytest.raises(DeviceUnavailableError, match=r"CuPy is not installed, .*type: pip install"):
         _probe.load()
     monkeypatch.delitem(sys.modules, "cupy")
     for error in (

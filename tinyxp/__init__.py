@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import _standard
 from tinyxp import errors as errors
+from tinyxp._devices import empty_cache as empty_cache
+from tinyxp._devices import memory_stats as memory_stats
+from tinyxp._devices import synchronize as synchronize
+from tinyxp._precision import get_matmul_precision as get_matmul_precision
+from tinyxp._precision import matmul_precision as matmul_precision
+from tinyxp._precision import set_matmul_precision as set_matmul_precision
 from tinyxp._version import __version__ as __version__
 from tinyxp.autograd import _rules as _rules
 from tinyxp.autograd import _rules_fft as _rules_fft
 from tinyxp.autograd import _rules_linalg as _rules_linalg
+from tinyxp.autograd import autocast as autocast
 from tinyxp.autograd import enable_grad as enable_grad
 from tinyxp.autograd import inference_mode as inference_mode
 from tinyxp.autograd import is_grad_enabled as is_grad_enabled
@@ -38,6 +45,7 @@ from tinyxp.dtypes import get_default_dtype as get_default_dtype
 from tinyxp.dtypes import set_default_dtype as set_default_dtype
 from tinyxp.dtypes import type_names as _type_names
 from tinyxp.errors import DeviceMismatchError as DeviceMismatchError
+from tinyxp.errors import DeviceOutOfMemoryError as DeviceOutOfMemoryError
 from tinyxp.errors import DeviceUnavailableError as DeviceUnavailableError
 from tinyxp.errors import GraphError as GraphError
 from tinyxp.errors import ShapeError as ShapeError

@@ -208,8 +208,11 @@ def _share(text: str) -> float:
 
 # ---------------------------------------------------------------- commands
 def _train(args: argparse.Namespace) -> int:
+    import logging
+
     from tinyxp.training._command import new_run, resume_run
 
+    logging.getLogger("tinyxp").addHandler(logging.NullHandler())  # the run says it itself
     given = {f.name: getattr(args, f.name) for f in fields(RunConfig)}
     try:
         if args.resume is not None:

@@ -13,6 +13,7 @@
     ├── DeviceMismatchError(RuntimeError)    two devices in one operation
     ├── DeviceOutOfMemoryError(MemoryError)  a device whose memory is used up
     ├── DataError(ValueError)                text or tokens that cannot be trained on
+    ├── CaptureError(RuntimeError)           a step that no graph of launches can repeat
     ├── CheckpointError(ValueError)          files that do not fit the model they are loaded into
     └── NotDifferentiableError(RuntimeError) a derivative that does not exist or is not known
 
@@ -22,6 +23,7 @@ Each is also the builtin that a user would catch.
 from __future__ import annotations
 
 __all__ = [
+    "CaptureError",
     "CheckpointError",
     "DTypeError",
     "DataError",
@@ -75,7 +77,22 @@ class DeviceMismatchError(TinyxpError, RuntimeError):
 
 
 class DeviceOutOfMemoryError(TinyxpError, MemoryError):
-    """A device whose memory is used up; the message says what was asked, held and free."""
+    """A device whose memory is used up; the message says what was asked, held and free.
+
+    Attributes
+    ----------
+    figures : dict of str to int
+        Bytes: ``"asked"``, ``"used"`` by arrays, ``"held"`` in all, ``"free"`` and ``"total"``; those that
+        are known.
+    """
+
+    def __init__(self, message: str = "", figures: dict[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.figures = figures or {}
+
+
+class CaptureError(TinyxpError, RuntimeError):
+    """A step that no graph of launches can repeat, such as one that reads from the device."""
 
 
 class DataError(TinyxpError, ValueError):

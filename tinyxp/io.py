@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tinyxp import _core, dtypes
 from tinyxp import backend as _backend
+from tinyxp._devices import on
 from tinyxp.errors import CheckpointError, DTypeError
 
 if TYPE_CHECKING:
@@ -227,9 +228,10 @@ def load(
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     tensors = {}
     for e in entries:
-        raw = _array(_part(data, first, e, str(path)), e, place)
-        if wanted is not None and e.dtype.kind == "f":
-            raw = place.xp.astype(raw, place.backend.native_dtype(wanted), copy=False)
+        with on(place):
+            raw = _array(_part(data, first, e, str(path)), e, place)
+            if wanted is not None and e.dtype.kind == "f":
+                raw = place.xp.astype(raw, place.backend.native_dtype(wanted), copy=False)
         tensors[e.name] = _core.wrap(raw, place)
     return tensors
 

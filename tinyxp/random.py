@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyxp import _core, _draw, dtypes
 from tinyxp import backend as _backend
+from tinyxp._capture import recording, refuse
+from tinyxp._devices import on
 from tinyxp._draw import keep_mask
 from tinyxp.errors import DTypeError
 
@@ -96,7 +98,46 @@ class Generator:
         """
         return _draw.derive(self._key, self._count(), _draw.DRAW)
 
+    def next_draw(self) -> tuple[int, int, int]:
+        """Return two words of a key and the number of the next draw, of which `next_key` makes its key.
+
+        For who derives the key of the draw elsewhere. Counts as one draw.
+
+        Examples
+        --------
+        >>> Generator(1).next_draw()
+        (0, 1, 0)
+        """
+        drawn = self._count()
+        return (*self._key, drawn)
+
+    def _key_on(self, device: Device) -> Key | Tensor:  # noqa: ARG002 - read where a step is recorded
+        """Return the key of the next draw for an operation on `device` that also takes it from there.
+
+        It is two numbers; an int64 Tensor of them while a step is recorded, which would repeat numbers.
+        """
+        return self.next_key()
+
+    def rewind(self, n: int) -> None:
+        """Take back the last `n` draws: the next ones give the same again.
+
+        Examples
+        --------
+        >>> g = Generator(0)
+        >>> first = g.bits().item()
+        >>> g.rewind(1)
+        >>> g.bits().item() == first
+        True
+        """
+        with self._lock:
+            if not 0 <= n <= self._drawn:
+                raise ValueError(f"rewind expects at most {self._drawn} draws; got {n}")
+            self._drawn -= n
+
     def _count(self) -> int:
+        refuse(
+            "random numbers are drawn, whose keys the host counts; dropout by the default generator is recorded"
+        )
         with self._lock:
             drawn, self._drawn = self._drawn, self._drawn + 1
         return drawn
@@ -327,7 +368,7 @@ class Generator:
 
 def _made(device: Device, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
     """Return what `function` draws, as a Tensor of `device`, whose operators it may use."""
-    with device.backend.scope(device.local):
+    with on(device):
         return _core.wrap(function(*args, **kwargs), device)
 
 
@@ -374,8 +415,11 @@ def default_generator() -> Generator:
     """Return the generator that is used where none is named, the same one in every thread.
 
     Until `manual_seed` is called its seed comes from the operating system; ``default_generator().seed``
-    tells it.
+    tells it. While a thread records a step, what stands for the generator there is returned.
     """
+    made = recording()
+    if made is not None and made.generator is not None:
+        return made.generator
     global _default  # noqa: PLW0603 - process-wide by definition
     with _default_lock:
         if _default is None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tinyxp import dtypes
+from tinyxp._capture import refuse
+from tinyxp._devices import explaining
 from tinyxp._indexing import scatter
 from tinyxp.backend import Backend, Namespace, with_kernels
 from tinyxp_cupy import _probe
@@ -38,6 +40,7 @@ class CupyBackend(Backend):
     name = "cupy"
     short_names: ClassVar[tuple[str, ...]] = ("cuda",)
     host_visible: ClassVar[bool] = False
+    records: ClassVar[bool] = True
     repairs: ClassVar[frozenset[str]] = frozenset(
         {
             "acosh",
@@ -122,19 +125,44 @@ class CupyBackend(Backend):
 
     def memory(self, local: str | None = None) -> dict[str, int]:
         """Return what arrays use, what CuPy's pool holds, what is free on the device, and its total."""
-        with self._device(local):
-            pool = self.cupy.get_default_memory_pool()
-            free, total = self.cupy.cuda.runtime.memGetInfo()
-            used, held = pool.used_bytes(), pool.total_bytes()
-        return {"used": used, "held": held, "free": free, "total": total}
+        from tinyxp_cupy import _memory
+
+        return _memory.figures(self._device(local))
 
     def empty_cache(self, local: str | None = None) -> None:
         """Give the blocks that CuPy's pool keeps back to the device."""
-        with self._device(local):
-            self.cupy.get_default_memory_pool().free_all_blocks()
+        from tinyxp_cupy import _memory
+
+        _memory.empty_cache(self._device(local))
+
+    def stream(self, local: str | None = None) -> AbstractContextManager[Callable[[], None]]:
+        """Return a context whose work goes to a second stream of the device."""
+        from tinyxp_cupy import _streams
+
+        return _streams.beside(self._device(local))
+
+    def capture(
+        self, function: Callable[[], Any], local: str | None = None
+    ) -> tuple[Any, Callable[[], None]]:
+        """Record a CUDA graph of what `function` launches."""
+        from tinyxp_cupy import _graphs
+
+        return _graphs.record(self._device(local).id, function)
+
+    def explain(self, error: Exception, local: str | None = None) -> Exception | None:
+        """Return what it means that CuPy, or one of CUDA's libraries, finds no memory."""
+        from tinyxp_cupy import _memory
+
+        return _memory.explain(error, None if local is None else self.native_device(local))
 
     def _device(self, local: str | None) -> Any:
         return self.native_device(local or self.devices()[0])
+
+    def set_matmul_precision(self, precision: str) -> None:
+        """Let cuBLASLt compute products in float32 with TF32's factors, or not."""
+        from tinyxp_cupy import _lt
+
+        _lt.set_tf32(precision == "high")
 
     def describe(self) -> dict[str, str]:
         """Return the versions of CuPy, runtime and driver, and the names of the GPUs."""
@@ -160,16 +188,29 @@ class CupyBackend(Backend):
         native = None if dtype is None else self.native_dtype(dtype)
         if device is None:
             return self.library.asarray(obj, dtype=native, copy=copy)
-        with device.native:
+        with explaining(device), device.native:
             return self.library.asarray(obj, dtype=native, device=device.native, copy=copy)
 
     def from_buffer(
         self, buffer: memoryview, dtype: DType, shape: tuple[int, ...], device: Device
     ) -> Array:
         """Return a copy of `buffer` in the memory of the device."""
+        from tinyxp_cupy import _transfer
+
+        refuse("data of the host are copied to the device; hand them in as an argument")
         host = np.frombuffer(buffer, dtype=self.native_dtype(dtype))
-        with device.native:
-            return self.cupy.asarray(host).reshape(shape)
+        with explaining(device):
+            return _transfer.upload(host, device.native).reshape(shape)
+
+    def receive(
+        self, x: Array, dtype: DType, shape: tuple[int, ...], source: Device, target: Device
+    ) -> Array:
+        """Return `x`, of any backend, as a new array on `target`; between GPUs it does not pass the host."""
+        if source.backend is not self:
+            return self.from_buffer(source.backend.to_buffer(x), dtype, shape, target)
+        from tinyxp_cupy import _transfer
+
+        return _transfer.across(x, target.native)
 
     def to_buffer(self, x: Array) -> memoryview:
         """Return a copy of the bytes of `x` in host memory; waits for the GPU."""
@@ -177,8 +218,10 @@ class CupyBackend(Backend):
 
     def to_numpy(self, x: Array) -> Any:
         """Return a copy of `x` in host memory; waits for the GPU."""
-        with x.device:
-            return x.get()
+        from tinyxp_cupy import _transfer
+
+        with explaining():
+            return _transfer.download(x)
 
     def to_dlpack(self, x: Array, **kwargs: Any) -> Any:
         """Return the DLPack capsule of `x`, or of a copy of it, on its device or on the CPU."""
@@ -204,8 +247,12 @@ class CupyBackend(Backend):
 
     # ------------------------------------------------------------ tier 2
     def copy(self, x: Array, /) -> Array:
-        """Return a copy of `x` in C order."""
-        return x.copy()
+        """Return a copy of `x` in C order, on its device; CuPy's own is made on the current one."""
+        if self._count == 1:
+            with explaining():
+                return x.copy()
+        with explaining(), x.device:
+            return x.copy()
 
     def erf(self, x: Array, /) -> Array:
         """Return the error function of each element of a real floating array."""

@@ -10,6 +10,9 @@ import array_api_compat.cupy
 import cupy
 import numpy as np
 
+from tinyxp_cupy import _half, _lt
+from tinyxp_cupy._modules import TYPES, name_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,14 +59,26 @@ def full_like(x: Array, /, fill_value: complex, *, dtype: Any = None, device: An
 
 
 def matmul(x1: Array, x2: Array, /) -> Array:
-    """Multiply matrices; batches in half precision, which CuPy lacks or rounds early, in float32."""
-    half = x1.dtype.itemsize == 2 and x1.dtype.kind in "fV"  # noqa: PLR2004 - bytes
-    if not half or x1.dtype != x2.dtype or max(x1.ndim, x2.ndim) <= MATRIX:
+    """Multiply matrices.
+
+    By cuBLASLt: ``cupy.matmul`` knows no batches in half precision, and none of its products may be
+    captured. What it is left with are vectors, and types other than floats of 16 and 32 bits.
+    """
+    if min(x1.ndim, x2.ndim) < MATRIX or x1.dtype != x2.dtype or name_of(x1.dtype) not in TYPES:
         return cupy.matmul(x1, x2)
-    if x2.ndim == MATRIX:  # one large product on the tensor cores
-        rows = cupy.matmul(x1.reshape(-1, x1.shape[-1]), x2)
-        return rows.reshape(*x1.shape[:-1], x2.shape[-1])
-    return cupy.matmul(x1.astype(cupy.float32), x2.astype(cupy.float32)).astype(x1.dtype)
+    return _lt.matmul(x1, x2)
+
+
+def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
+    """Sum products along an axis; in half precision, of which CuPy multiplies no batches, in float32."""
+    if not _is_half(x1) or x1.dtype != x2.dtype:
+        return compat.vecdot(x1, x2, axis=axis)
+    wide = x1.astype(cupy.float32) * x2.astype(cupy.float32)
+    return wide.sum(axis=axis).astype(x1.dtype)
+
+
+def _is_half(x: Array) -> bool:
+    return x.dtype.itemsize == 2 and x.dtype.kind in "fV"  # noqa: PLR2004 - bytes
 
 
 def solve(x1: Array, x2: Array, /) -> Array:
@@ -94,9 +109,11 @@ def permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
 def build() -> Any:
     """Return the namespace: array-api-compat's, with the above in front."""
     public = {n: getattr(compat, n) for n in dir(compat) if not n.startswith("_")}
-    own = {f.__name__: f for f in (asarray, full, full_like, matmul, reshape, permute_dims)}
-    public["linalg"] = SimpleNamespace(**{**vars(compat.linalg), "eig": eig, "solve": solve})
-    return SimpleNamespace(**{**public, **own})
+    own = {f.__name__: f for f in (asarray, full, full_like, matmul, reshape, permute_dims, vecdot)}
+    public["linalg"] = SimpleNamespace(
+        **{**vars(compat.linalg), "eig": eig, "matmul": matmul, "solve": solve, "vecdot": vecdot}
+    )
+    return SimpleNamespace(**{**public, **_half.keeping(public), **own})
 
 
 def _on_device(index: int, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from tinyxp.errors import DeviceUnavailableError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "verify"]
 
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t, driver_types.h of the CUDA toolkit
+CUDA_12, CUDA_13 = 12000, 13000
 
 
 def load() -> ModuleType:
@@ -26,14 +28,47 @@ def load() -> ModuleType:
     except ModuleNotFoundError as exc:
         if exc.name != "cupy":
             raise DeviceUnavailableError(f"CuPy is installed but does not load: {exc}") from exc
-        raise DeviceUnavailableError(
-            "CuPy is not installed; type: pip install 'tinyxp[cuda13]'"
-            " (or 'tinyxp[cuda12]' where nvidia-smi shows a CUDA version below 13)"
-        ) from exc
+        raise DeviceUnavailableError(_missing(driver_version())) from exc
     except ImportError as exc:
         raise DeviceUnavailableError(f"CuPy is installed but does not load: {exc}") from exc
     module: ModuleType = cupy
     return module
+
+
+def _missing(driver: int) -> str:
+    """Return what to do without CuPy where the driver's version is `driver`, 0 without one."""
+    if driver >= CUDA_13:
+        return (
+            f"CuPy is not installed, and the NVIDIA driver is there (CUDA {_dotted(driver)});"
+            " type: pip install 'tinyxp[cuda13]'"
+        )
+    if driver >= CUDA_12:
+        return (
+            f"CuPy is not installed, and the NVIDIA driver is there (CUDA {_dotted(driver)});"
+            " type: pip install 'tinyxp[cuda12]', or update the driver for 'tinyxp[cuda13]'"
+        )
+    if driver:
+        return (
+            f"CuPy is not installed, and the NVIDIA driver, made for CUDA {_dotted(driver)}, is too old for it;"
+            " update the driver from https://www.nvidia.com/drivers, then type: pip install 'tinyxp[cuda13]'"
+        )
+    return (
+        "CuPy is not installed, and no NVIDIA driver is found; on a machine with a GPU type:"
+        " pip install 'tinyxp[cuda13]' (or 'tinyxp[cuda12]' where nvidia-smi shows a CUDA version below 13)"
+    )
+
+
+def driver_version() -> int:
+    """Return the CUDA version that the NVIDIA driver is made for, such as 13000, or 0 without a driver."""
+    import ctypes
+
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    found = ctypes.c_int(0)
+    try:
+        failed = ctypes.CDLL(name).cuDriverGetVersion(ctypes.byref(found))
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else found.value
 
 
 def verify(cupy: ModuleType) -> None:
@@ -55,7 +90,7 @@ def verify(cupy: ModuleType) -> None:
 
 
 def _why(status: int, driver: int, reason: str) -> str:
-    version = f"{driver // 1000}.{driver % 1000 // 10}"
+    version = _dotted(driver)
     if driver == 0:
         return (
             f"but there is no NVIDIA driver ({reason}); install one from https://www.nvidia.com/drivers,"
@@ -69,6 +104,10 @@ def _why(status: int, driver: int, reason: str) -> str:
     if status == NO_DEVICE:
         return f"and the driver is there (CUDA {version}), but no GPU ({reason}); {_hidden()}"
     return f"but the GPU does not work: {reason}; type: nvidia-smi"
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _hidden() -> str:

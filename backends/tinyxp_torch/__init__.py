@@ -110,6 +110,10 @@ class TorchBackend(Backend):
         if local is not None and local.startswith("cuda"):
             self.torch.cuda.empty_cache()
 
+    def set_matmul_precision(self, precision: str) -> None:
+        """Tell PyTorch, which knows the same names."""
+        self.torch.set_float32_matmul_precision(precision)
+
     def describe(self) -> dict[str, str]:
         """Return PyTorch's version, its BLAS, and its threads."""
         torch = self.torch

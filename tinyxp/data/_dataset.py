@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
+from tinyxp._devices import on
 from tinyxp.backend import device as find_device
 from tinyxp.data._char import CharTokenizer
 from tinyxp.data._files import find_files, read_chunks
@@ -274,8 +275,9 @@ class TokenDataset:
         joined = b"".join(self._bytes[s * size : s * size + length] for s in starts)
         backend, xp = device.backend, device.xp
         shape = (len(starts), context + 1)
-        raw = backend.from_buffer(memoryview(joined), dtypes.dtype(self._dtype), shape, device)
-        raw = xp.astype(raw, backend.native_dtype(dtypes.dtype("int64")))
+        with on(device):
+            raw = backend.from_buffer(memoryview(joined), dtypes.dtype(self._dtype), shape, device)
+            raw = xp.astype(raw, backend.native_dtype(dtypes.dtype("int64")))
         return wrap(raw[:, :-1], device), wrap(raw[:, 1:], device)
 
 

@@ -6,13 +6,16 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
+from tinyxp._core import CASTING
 from tinyxp.errors import DTypeError
+from tinyxp.ops._autocast import products
 
 if TYPE_CHECKING:
     from tinyxp._core import Tensor
 
 __all__ = ["floating", "promoted"]
 
+_PRODUCTS = frozenset({"MLP", "MultiHeadAttention", "attention", "linear"})
 _said: set[tuple[str, str]] = set()
 
 
@@ -44,6 +47,8 @@ def promoted(name: str, x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
         `x` and the others, None where that was None.
     """
     d = floating(name, x).dtype
+    if CASTING and name in _PRODUCTS and products((x, *others)):
+        return x, *others  # which the operation converts
     found = d
     for t in others:
         if t is not None and t.dtype is not found:

@@ -11,11 +11,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import tinyxp
+from tinyxp._core import CASTING
 from tinyxp._fused import GELU_FORMS
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.nn._masks import scaled_dot_product_attention
 from tinyxp.nn._promotion import floating, promoted
 from tinyxp.ops import fused
+from tinyxp.ops._autocast import widened
 
 if TYPE_CHECKING:
     from tinyxp._core import Tensor
@@ -130,7 +132,7 @@ def dropout(
     if not training or p == 0:
         return x
     random = tinyxp.random.default_generator() if generator is None else generator
-    return fused.dropout(floating("dropout", x), random.next_key(), p=float(p))
+    return fused.dropout(floating("dropout", x), random._key_on(x._device), p=float(p))
 
 
 # ---------------------------------------------------------------- activations
@@ -326,6 +328,8 @@ def _unreduced(
 ) -> Tensor:
     keep = targets != ignore_index
     safe = tinyxp.where(keep, targets, 0)
+    if logits.dtype.itemsize == 2:  # noqa: PLR2004 - bytes: a loss in half precision would be rounded
+        logits = logits.to("float32")
     logp = fused.log_softmax(logits, axis=-1)
     at_target = tinyxp.take_along_axis(logp, tinyxp.expand_dims(safe, axis=1), axis=1)[:, 0]
     loss = -(1 - label_smoothing) * at_target - label_smoothing * tinyxp.mean(logp, axis=1)
@@ -355,6 +359,8 @@ def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
             f"mse_loss expects prediction and target of one shape; got {tuple(prediction.shape)} and "
             f"{tuple(target.shape)}"
         )
+    if CASTING:
+        prediction, target = widened(prediction, target)
     difference = prediction - target
     mean: Tensor = tinyxp.sum(difference * difference) / max(math.prod(difference.shape), 1)
     return mean

@@ -33,6 +33,7 @@ def save_checkpoint(folder: Path, trainer: Trainer) -> None:
     step = str(trainer.step)
     tensors, numbers = _flatten(trainer.optimizer)
     save(trainer.model.state_dict(), folder / (MODEL + _NEW), {"step": step})
+    numbers["scaler"] = trainer.scaler.state_dict()
     save(tensors, folder / (OPTIMIZER + _NEW), {"step": step, "numbers": json.dumps(numbers)})
     for name in _FILES:
         (folder / (name + _NEW)).replace(folder / name)
@@ -72,6 +73,8 @@ def load_checkpoint(folder: Path, trainer: Trainer) -> None:
     numbers = json.loads(load_metadata(folder / OPTIMIZER)["numbers"])
     state = _unflatten(load(folder / OPTIMIZER, trainer.device), numbers)
     trainer.optimizer.load_state_dict(state)
+    if numbers.get("scaler"):
+        trainer.scaler.load_state_dict(numbers["scaler"])
     trainer.step = steps[MODEL]
 
 

@@ -20,6 +20,8 @@ __all__ = ["RunConfig"]
 NAME = "config.json"
 OPTIMIZERS = ("adamw", "adam", "sgd", "lion", "muon")
 SCHEDULES = ("cosine", "linear", "wsd", "constant")
+PRECISIONS = ("float32", "bfloat16", "float16")
+GRAPH = ("off", "on")
 TOKENIZERS = ("char", "byte", "bpe")
 
 
@@ -76,6 +78,12 @@ class RunConfig:
         0.0, "shorten the run to about so many seconds (0: never)", at_least=0.0
     )
     seed: int = _option(1337, "start of all random numbers", at_least=0)
+    precision: str = _option(
+        "float32", "what matrices are multiplied in; weights stay float32", choices=PRECISIONS
+    )
+    cuda_graph: str = _option(
+        "off", "replay steps from a graph of launches, where that is possible", choices=GRAPH
+    )
     device: str = _option("auto", "where to compute: cpu, cuda, cuda:1, torch:cpu … or auto")
 
     def __post_init__(self) -> None:

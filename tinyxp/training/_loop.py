@@ -6,6 +6,7 @@ import math
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyxp._devices import why_not
 from tinyxp._version import __version__
 from tinyxp.backend import device as find_device
 from tinyxp.data import load_tokenizer
@@ -181,6 +182,8 @@ class _Session:
         text = ", ".join(c.data) or "Python's documentation"
         say = self.progress.say
         say(f"tinyxp {__version__}: preset {c.preset}, seed {c.seed}, {self.trainer.device}")
+        if c.device == "auto" and (reason := why_not("cuda")):
+            say(f"device {self.trainer.device}, not cuda: {' '.join(reason.split())}")
         say(
             f"text   {text}: {data.size('train'):,} {kind} to train on, {data.size('val'):,} to validate with, {data.vocab_size} distinct"
         )

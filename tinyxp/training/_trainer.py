@@ -6,13 +6,17 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyxp._core import grad_mode
+from tinyxp.autograd import autocast
 from tinyxp.backend import device as find_device
+from tinyxp.data import Ahead
+from tinyxp.graphs import Captured
 from tinyxp.models import GPT
 from tinyxp.nn import CrossEntropyLoss
 from tinyxp.optim import (
     SGD,
     Adam,
     AdamW,
+    GradScaler,
     Lion,
     Muon,
     clip_grad_norm_,
@@ -23,6 +27,8 @@ from tinyxp.optim import (
 from tinyxp.random import Generator, set_rng_state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tinyxp._core import Tensor
     from tinyxp.backend import Device
     from tinyxp.data import TokenDataset
@@ -140,6 +146,19 @@ class Trainer:
         self.optimizer = make_optimizer(config, self.model)
         self.parameters = self.model.parameters()
         self.criterion = CrossEntropyLoss()
+        mixed = config.precision != "float32"
+        self.autocast = autocast(config.precision if mixed else "bfloat16", enabled=mixed)
+        self.scaler = GradScaler(enabled=config.precision == "float16")
+        self.batches = Ahead(self._batch, self.device)
+        self.update: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = self._update
+        if config.cuda_graph == "on":
+            self.update = Captured(self._update, parameters=self.parameters)
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        c = self.config
+        return self.data.batch(
+            step, batch_size=c.batch_size, context=c.context, seed=c.seed, device=self.device
+        )
 
     def train_step(self) -> Measured:
         """Do one update; nothing is read back from the device."""
@@ -149,17 +168,23 @@ class Trainer:
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
         set_rng_state(Generator(c.seed).fold_in(_DROPOUT_STREAM).fold_in(self.step).state_dict())
-        x, y = self.data.batch(
-            self.step, batch_size=c.batch_size, context=c.context, seed=c.seed, device=self.device
-        )
-        self.model.train()
-        loss = self.criterion(self.model(x), y)
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = clip_grad_norm_(self.parameters, c.clip)
-        self.optimizer.step()
+        x, y = self.batches(self.step)
+        loss, norm = self.update(x, y)
         self.step += 1
-        return Measured(self.step, c.lr * factor, loss.detach(), norm)
+        return Measured(self.step, c.lr * factor, loss, norm)
+
+    def _update(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Update the weights by one batch; return its loss and the gradient's norm."""
+        self.model.train()
+        with self.autocast:
+            loss = self.criterion(self.model(x), y)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_grad_norm_(self.parameters, self.config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach(), norm
 
     def evaluate(self, windows: int | None = None) -> float:
         """Return the mean validation loss in nats per token.
@@ -180,7 +205,7 @@ class Trainer:
             limit=windows,
             device=self.device,
         )
-        with grad_mode(False):  # noqa: FBT003 - the mode is the argument
+        with grad_mode(False), self.autocast:  # noqa: FBT003 - the mode is the argument
             for x, y in batches:
                 total = total + self.criterion(self.model(x), y) * x.shape[0]
                 count += x.shape[0]
