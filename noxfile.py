@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2026.4.10"
 nox.options.default_venv_backend = "virtualenv"
@@ -25,6 +26,11 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TORCH = "torch==2.13.0"
 FULL = ".[half,plot,progress,strict]"  # what the suite can make use of, without a GPU and PyTorch
 FAST = ".[fast,half,plot,progress,strict]"  # and with compiled kernels under NumPy
+CUDA_13 = 13000  # as a driver says its version
+SANITIZED = [
+    f"tests/test_cuda_{name}.py"
+    for name in ("attention", "elements", "products", "rows", "updates")
+]
 EMULATORS = (ROOT.parent / "shared" / "cuda-emulator", ROOT / "shared" / "cuda-emulator")
 
 
@@ -73,10 +79,20 @@ def torch(session: nox.Session) -> None:
 def cupy(session: nox.Session) -> None:
     """Run the suite on CuPy over an emulated GPU, where the emulator lies beside the checkout."""
     if emulator() is None:
-        session.skip(f"no emulator in {' or '.join(map(str, EMULATORS))}; on a GPU: nox -s cuda")
+        session.skip(f"no emulator in {' or '.join(map(str, EMULATORS))}; on a GPU: nox -s gpu")
     session.install("-e", FULL, *group("test"))
     install_cupy(session)
     pytest(session, "--backend=cupy")
+
+
+@nox.session(default=False, tags=["ci"])
+def kernels(session: nox.Session) -> None:
+    """Compile every CUDA kernel for three generations of GPUs, and hold the backend to CuPy's own wheel; no GPU."""
+    try:
+        session.install("-e", ".[cudnn,half]", *group("kernels"))
+    except CommandFailed:
+        session.skip("CuPy's wheel or NVIDIA's compiler cannot be had for this Python and system")
+    pytest(session, "tests/test_cuda_wheel.py", "tests/test_cuda_cudnn.py")
 
 
 @nox.session(default=False, tags=["ci"])
@@ -129,10 +145,22 @@ def minimums(session: nox.Session) -> None:
 
 # ---------------------------------------------------------------- by name only
 @nox.session(default=False)
-def cuda(session: nox.Session) -> None:
-    """Run the suite on a real NVIDIA GPU (CUDA 13; for CUDA 12 change the extra)."""
-    session.install("-e", ".[cuda13]", *group("test"))
+def gpu(session: nox.Session) -> None:
+    """Run the suite on a real NVIDIA GPU, then the kernels' tests under compute-sanitizer where there is one."""
+    session.install("-e", ".[half]", *group("test"))
+    program = "from tinyxp_cupy import _probe; print(_probe.driver_version())"
+    version = int(str(session.run("python", "-c", program, silent=True)).split()[-1])
+    cuda = "cuda12" if 0 < version < CUDA_13 else "cuda13"
+    session.install("-e", f".[half,{cuda},cudnn]")
     pytest(session, "--backend=cupy")
+    toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    sanitizer = shutil.which("compute-sanitizer") or str(toolkit / "bin" / "compute-sanitizer")
+    if session.posargs or not Path(sanitizer).is_file():
+        return
+    python = str(Path(session.bin) / "python")
+    for tool in ("memcheck", "racecheck"):
+        checked = (sanitizer, f"--tool={tool}", "--error-exitcode=9", python, "-m", "pytest")
+        session.run(*checked, "--backend=cupy", *SANITIZED, external=True, env=ONE_THREAD)
 
 
 @nox.session(default=False)
