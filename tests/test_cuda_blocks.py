@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from _cuda import emulated
 
 import tinyxp
 from tinyxp import dtypes, nn
 from tinyxp.ops import fused
 
-if "cupy" not in tinyxp.available_backends():
-    pytest.skip("no GPU, and no emulator of one", allow_module_level=True)
-
-emulated = pytest.mark.skipif(
-    not find_spec("cuda_emulator"), reason="counts what only the emulator sees"
-)
 THREE = ["float32", "float16", "bfloat16"]
 
 

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import nullcontext
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from _cuda import ORDERS, cupy, emulated, in_order, native
 
 import tinyxp
-from tinyxp.backend import available_backends, get_backend
+from tinyxp.backend import get_backend
 from tinyxp.models import GPT, Sampler
 
-if "cupy" not in available_backends():
-    pytest.skip("no GPU, and no emulator of one", allow_module_level=True)
-
-import cupy
-
-EMULATED = find_spec("cuda_emulator") is not None
-emulated = pytest.mark.skipif(not EMULATED, reason="counts and orders what only the emulator sees")
-ORDERS = (0, 1, 7)
 TOLERANCE = {"float32": 2e-5, "float16": 2e-2, "bfloat16": 1e-1}
 
 
 @pytest.fixture
 def kernels():
     return get_backend("cupy").xp
-
-
-def native(dtype):
-    return get_backend("cupy").native_dtype(tinyxp.dtypes.dtype(dtype))
-
-
-def in_order(order):
-    """A context in which the threads of a block run in that order; on a GPU they run as they like."""
-    if not EMULATED:
-        return nullcontext()
-    import cuda_emulator
-
-    return cuda_emulator.schedule(order)
 
 
 # ---------------------------------------------------------------- sampling

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from _cuda import emulated
 
 import tinyxp
 from tinyxp import dtypes
 from tinyxp.errors import DTypeError, ShapeError, TinyxpError
-
-if "cupy" not in tinyxp.available_backends():
-    pytest.skip("no GPU, and no emulator of one", allow_module_level=True)
-
-emulated = pytest.mark.skipif(
-    not find_spec("cuda_emulator"), reason="counts what only the emulator sees"
-)
 
 # of a product of some dozens of terms, relative to the norm of the result
 LIMITS = {"float64": 1e-13, "float32": 2e-6, "float16": 2e-3, "bfloat16": 1.2e-2}

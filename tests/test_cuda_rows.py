@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
+from _cuda import EMULATED, ORDERS, counted, cupy, emulated, guarded, in_order, native, normal
 
 import tinyxp
 from tinyxp import _fused
-from tinyxp.backend import available_backends, get_backend
+from tinyxp.backend import get_backend
 
-if "cupy" not in available_backends():
-    pytest.skip("no GPU, and no emulator of one", allow_module_level=True)
-
-import cupy
-
-EMULATED = find_spec("cuda_emulator") is not None
-emulated = pytest.mark.skipif(not EMULATED, reason="counts and orders what only the emulator sees")
-ORDERS = (0, 1, 7)
 # what rounding to the dtype may change, and sums of some thousand terms, relative to the largest element
 LIMITS = {"float32": 4e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
 DTYPES = pytest.mark.parametrize("dtype", LIMITS)
@@ -28,40 +18,6 @@ DTYPES = pytest.mark.parametrize("dtype", LIMITS)
 @pytest.fixture
 def kernels():
     return get_backend("cupy").kernels
-
-
-def in_order(order):
-    """A context in which the threads of a block run in that order; on a GPU they run as they like."""
-    if not EMULATED:
-        return nullcontext()
-    import cuda_emulator
-
-    return cuda_emulator.schedule(order)
-
-
-def guarded():
-    """A context in which arrays begin as NaN and end at a closed page, where the emulator can do that."""
-    if not EMULATED:
-        return nullcontext()
-    import cuda_emulator
-
-    return cuda_emulator.guard()
-
-
-def counted():
-    import cuda_emulator
-
-    return cuda_emulator.count()
-
-
-def native(dtype):
-    return get_backend("cupy").native_dtype(tinyxp.dtypes.dtype(dtype))
-
-
-def normal(*shape, seed=0, dtype="float32", spread=1.0):
-    """Return normal numbers that `dtype` has, in float64."""
-    made = np.random.default_rng(seed).standard_normal(shape) * spread
-    return made.astype(native(dtype)).astype(np.float64)
 
 
 def on_device(x, dtype, *, shift=0):

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 from contextlib import nullcontext
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from _cuda import emulated
 
 import tinyxp
 from tinyxp import nn, optim
 from tinyxp.models import GPT
-
-if "cupy" not in tinyxp.available_backends():
-    pytest.skip("no GPU, and no emulator of one", allow_module_level=True)
-
-emulated = pytest.mark.skipif(
-    not find_spec("cuda_emulator"), reason="counts what only the emulator sees"
-)
 
 VOCAB, WIDTH, HEADS, TIME, BATCH = 65, 32, 2, 16, 3
 LAYERS = 12
@@ -100,35 +92,36 @@ def test_nothing_is_allocated_later_either(precision):
 
 
 @emulated
-def test_the_pool_gets_room_where_there_is_some():
+def test_the_pool_gets_room_where_there_is_some(monkeypatch):
     import cuda_emulator
     import cupy
 
     from tinyxp_cupy import _room
 
-    gc.collect()
-    pool = cupy.get_default_memory_pool()
-    pool.free_all_blocks()  # a free block would be room enough
-    _room.keep(0)
-    kept = [cupy.empty(pool.free_bytes() + (1 << 20), "uint8")]  # more than the pool holds
-    with cuda_emulator.count() as counted:
-        _room.keep(0)
-        _room.keep(0)
-    assert counted.mallocs == 1
-    assert pool.free_bytes() >= 2 << 20
-    held = pool.total_bytes()
-    kept.append(cupy.empty(pool.free_bytes() + (1 << 20), "uint8"))
-    with cuda_emulator.memory_limit(held + (6 << 20)), cuda_emulator.count() as counted:
-        _room.keep(0)
-    assert counted.mallocs == 0
-    kept.append(cupy.empty(pool.free_bytes() + (1 << 20), "uint8"))
-    pool.set_limit(size=pool.total_bytes() + (1 << 20))
-    try:
+    pool = (
+        cupy.cuda.MemoryPool()
+    )  # in the other one free blocks of other tests would be room enough
+    for name, value in (("_pool", pool), ("_total", pool.total_bytes), ("_known", {})):
+        monkeypatch.setattr(_room, name, value)
+
+    def mallocs_after(taken):
+        kept.append(pool.malloc(pool.free_bytes() + taken))  # more than the pool holds
         with cuda_emulator.count() as counted:
             _room.keep(0)
-    finally:
-        pool.set_limit(size=0)
-    assert counted.mallocs == 0
+            _room.keep(0)
+        return counted.mallocs
+
+    kept = []
+    assert mallocs_after(1 << 20) == 1
+    assert pool.free_bytes() == 2 << 20
+    kept.append(pool.malloc(2 << 20))
+    free, total = cupy.cuda.runtime.memGetInfo()
+    with cuda_emulator.memory_limit(total - free + (6 << 20)):
+        assert mallocs_after(1 << 20) == 0
+    pool.set_limit(size=pool.total_bytes() + (2 << 20))
+    assert mallocs_after(1 << 20) == 0
+    pool.set_limit(size=0)
+    assert mallocs_after(1 << 20) == 1
 
 
 @emulated

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
-from importlib.util import find_spec
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from _cuda import ORDERS, cupy, emulated, guarded, in_order
 
 import tinyxp
-from tinyxp.backend import available_backends, get_backend
+from tinyxp.backend import get_backend
 from tinyxp.optim import AdamW, clip_grad_norm_
 
-if "cupy" not in available_backends():
-    pytest.skip("no GPU, and no emulator of one", allow_module_level=True)
-
-import cupy
-
-EMULATED = find_spec("cuda_emulator") is not None
-emulated = pytest.mark.skipif(not EMULATED, reason="counts and orders what only the emulator sees")
 HALVES = ("float16", "bfloat16")
 SHAPES = ((), (1,), (3, 5), (4096,), (4097,), (0, 4), (17, 1023))
 OPTIONS = {
@@ -30,30 +23,11 @@ OPTIONS = {
     "decoupled": True,
     "maximize": False,
 }
-ORDERS = (0, 1, 7)
 
 
 @pytest.fixture
 def kernels():
     return get_backend("cupy").xp
-
-
-def in_order(order):
-    """A context in which the threads of a block run in that order; on a GPU they run as they like."""
-    if not EMULATED:
-        return nullcontext()
-    import cuda_emulator
-
-    return cuda_emulator.schedule(order)
-
-
-def guarded():
-    """A context in which arrays end at a closed page, where the emulator can do that."""
-    if not EMULATED:
-        return nullcontext()
-    import cuda_emulator
-
-    return cuda_emulator.guard()
 
 
 def normal(seed, shapes=SHAPES):
