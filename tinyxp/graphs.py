@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Captured"]
 
 Outputs = Any  # a Tensor, or a tuple of them
-_MOST_DRAWS = 4096  # of a recorded function: 64 KiB of keys while it is recorded
+_MOST_DRAWS = 4096  # of a recorded function: a graph has 64 KiB for their keys
 
 
 class Captured:
@@ -200,8 +200,8 @@ class _Draws(Generator):
 
     def _key_on(self, device: Device) -> Tensor:
         """Return the row of the next draw."""
-        row = self._passed()
-        if device is not self.device or row == _MOST_DRAWS:
+        row = self._row(0, self.rows)
+        if device != self.device or row == _MOST_DRAWS:
             raise CaptureError(
                 f"dropout is recorded on {self.device}, at most {_MOST_DRAWS} times; this is number {row + 1}, on {device}"
             )
@@ -209,25 +209,26 @@ class _Draws(Generator):
         self.rows = max(self.rows, row + 1)
         return wrap(device.xp.getitem(self.table, row), device)
 
-    def _passed(self) -> int:
-        """Return how many draws were made, or are to be made again."""
-        key, drawn = self.start
-        if self._key != key or not 0 <= self._drawn - drawn <= self.rows:
+    def _row(self, least: int, most: int) -> int:
+        """Return the row of the next draw, if it is one of those that come into question."""
+        key, first = self.start
+        row = self._drawn - first
+        if self._key != key or not least <= row <= most:
             raise CaptureError("the state of the default generator is set inside of the function")
-        return self._drawn - drawn
+        return row
 
     def repeat(self, made: Recording) -> None:
         """Let each replay draw by keys of its own, as many as were drawn in the recording."""
-        count, rows, origin, device = self._passed(), self.rows, self.origin, self.device
+        rows, origin, device = self._row(self.rows, self.rows), self.origin, self.device
         table = device.xp.getitem(self.table, slice(rows))
 
         def act() -> None:
             with origin._lock:
                 key, first = origin._key, origin._drawn
-                origin._drawn += count
-            with on(device):  # the blocks of the cipher are the keys: see `_draw.derive`
-                drawn = _draw.blocks(_draw.Draw(device.xp, key, (), device.native), first, first + rows)
-                for i, words in enumerate(drawn):
+                origin._drawn += rows
+            draw = _draw.Draw(device.xp, key, (), device.native)
+            with on(device):  # a key is a block of the cipher, as in `_draw.derive`
+                for i, words in enumerate(_draw.blocks(draw, first, first + rows)):
                     device.xp.setitem(table, (slice(None), i), words)
 
         if rows:

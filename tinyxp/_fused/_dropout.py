@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DropoutOperations", "dropout"]
 
-
-Key = tuple[int, int] | Array  # an array where a recorded step is replayed, each time with another key
+Key = tuple[int, int] | Array  # an array in a recorded step, of which each replay has another key
 
 
 @in_float32
