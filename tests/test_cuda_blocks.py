@@ -70,6 +70,17 @@ def test_mlp(dtype, form, biases):
     compare("mlp", ((2, 6, 9), (9, 13), bias1, (13, 5), bias2), {"approximate": form}, dtype=dtype)
 
 
+@pytest.mark.parametrize("form", ["tanh", "none", "sigmoid"])
+def test_a_bias_may_be_a_view_with_gaps(form):
+    random, found = np.random.default_rng(4), []
+    arrays = [random.standard_normal(n) for n in ((6, 9), (9, 13), 26, (13, 5), 10)]
+    for device in ("cpu", "cuda"):
+        x, weight1, bias1, weight2, bias2 = (tinyxp.asarray(a, device=device).to("float32") for a in arrays)  # fmt: skip
+        out = fused.mlp(x, weight1, bias1[::2], weight2, bias2[::2], approximate=form)
+        found.append(out.numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("compute", ["float16", "bfloat16"])
 @pytest.mark.parametrize("form", ["tanh", "none"])
 @pytest.mark.parametrize("biases", [True, False])

@@ -316,6 +316,14 @@ def test_a_table_too_large_for_its_values_is_sorted_instead():
     assert float(got.sum()) == 2000.0
 
 
+def test_rows_longer_than_a_grid_is_high():
+    width = 65536 * 32 + 1
+    values = cupy.ones((2, width), cupy.float32)
+    got = get_backend("cupy").xp.segment_sum(values, cupy.asarray([1, 1]), 2)
+    assert got.shape == (2, width)
+    assert [got[i, j].item() for i in (0, 1) for j in (0, -1)] == [0.0, 0.0, 2.0, 2.0]
+
+
 # ---------------------------------------------------------------- launches
 def step(kernels, kit):
     """Do everything forward and back; return what came out."""

@@ -119,6 +119,53 @@ def test_what_was_replaced_is_recorded_anew(what):
 
 
 @gpu
+@pytest.mark.parametrize("what", ["moment", "step", "cleared", "amsgrad", "group", "frozen"])
+def test_an_optimizer_that_was_changed_by_hand_is_recorded_anew(what):
+    def between(run):
+        p, optimizer = run.params[0], run.optimizer
+        if what == "moment":
+            optimizer.state[p]["exp_avg"] = tinyxp.zeros_like(p.detach())
+        elif what == "step":
+            optimizer.state[p]["step"] = 1
+        elif what == "cleared":
+            optimizer.state.clear()
+        elif what == "amsgrad":
+            optimizer.param_groups[0]["amsgrad"] = True
+        elif what == "group":
+            optimizer.add_param_group({"params": [p], "lr": 0.1})
+        else:
+            p.requires_grad_(False)
+            run.params.remove(p)
+
+    def adamw(params):
+        return AdamW(params[1:] if what == "group" else params, lr=1e-3)
+
+    runs = [Run(graph=graph, optimizer=adamw).go(4) for graph in (True, False)]
+    for run in runs:
+        between(run)
+        run.go(4)
+    same(runs[0].result(), runs[1].result())
+    assert runs[0].step.reason is None
+
+
+@gpu
+def test_weights_in_half_precision_that_somebody_writes_between_replays():
+    """Their float32 masters are made anew, as without a graph."""
+    runs = [
+        Run(graph=graph, model=GPT(29, 16, 1, 2, 8, seed=0, device="cuda", dtype="bfloat16"))
+        for graph in (True, False)
+    ]
+    for run in runs:
+        run.go(4)
+        with tinyxp.no_grad():
+            for p in run.params:
+                p[...] = 0.5 * p
+        run.go(4)
+    same(runs[0].result(), runs[1].result())
+    assert runs[0].step.reason is None
+
+
+@gpu
 def test_memory_of_a_graph_is_handed_to_nobody_else():
     import cupy
 

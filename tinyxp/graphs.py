@@ -116,7 +116,8 @@ class Captured:
                 self._graphs.move_to_end(key)
                 return graph.replay(args)
             del self._graphs[key]  # an array was replaced: by load_state_dict(), say
-        elif self._calls.setdefault(key, 0) < self.warmup:
+            self._calls[key] = self.warmup - 1  # what is missing is made by a call without a graph
+        if self._calls.setdefault(key, 0) < self.warmup:
             self._calls[key] += 1
             return _detached(self.function(*args))
         return self._record(key, args)
@@ -155,7 +156,7 @@ class _Graph:
         (self.device,) = devices
         backend = self.device.backend
         self.inputs = [wrap(backend.copy(fresh(x)._raw), self.device) for x in args]
-        self.parameters, self.arrays = parameters, [p.data for p in parameters]
+        self.parameters, self.kept = parameters, _lasting(parameters)
         draws = _Draws(self.device)
         with record(draws) as self.host:
             self.outputs, self.launch = backend.capture(
@@ -165,9 +166,9 @@ class _Graph:
         self.grads = [p.grad for p in parameters]
 
     def prepare(self) -> bool:
-        """Do the host's part of a replay; return False if an array was replaced that the graph writes."""
-        now = (p.data for p in self.parameters)
-        return all(map(operator.is_, now, self.arrays)) and self.host.prepare()
+        """Do the host's part of a replay; return False if the graph no longer fits what it writes."""
+        now = _lasting(self.parameters)
+        return all(map(operator.is_, now, self.kept)) and self.host.prepare()
 
     def replay(self, args: tuple[Tensor, ...]) -> Outputs:
         """Copy `args` to where the graph reads them, start it, and return copies of what it wrote."""
@@ -238,6 +239,11 @@ class _Draws(Generator):
 def warn(reason: str) -> None:
     """Say why something that was to be replayed from a graph is done in the ordinary way."""
     warnings.warn(f"steps are not replayed from a graph: {reason}", RuntimeWarning, stacklevel=3)
+
+
+def _lasting(parameters: list[Tensor]) -> list[Any]:
+    """Return the arrays of `parameters`, and which of them get gradients: the same as long as a graph fits."""
+    return [x for p in parameters for x in (p.data, p.requires_grad)]
 
 
 def _first(exc: BaseException) -> str:

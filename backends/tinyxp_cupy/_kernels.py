@@ -11,7 +11,7 @@ import numpy as np
 from tinyxp._extras import THREEFRY_PARITY, THREEFRY_ROTATIONS
 from tinyxp_cupy._modules import TYPES, kernel, launch, name_of
 
-__all__ = ["numbers", "segment_sum", "sum_rows", "threefry2x32"]
+__all__ = ["WIDEST", "numbers", "segment_sum", "sum_rows", "threefry2x32"]
 
 Array = Any
 
@@ -73,7 +73,11 @@ def segment_sum(values: Array, indices: Array, size: int) -> Array:
     shape = (size, *values.shape[1:])
     if values.size == 0 or size == 0:
         return cupy.zeros(shape, values.dtype)
-    if name_of(values.dtype) in TYPES and _slices(len(values)) * size <= max(_CELLS, values.size):
+    if (
+        name_of(values.dtype) in TYPES
+        and _slices(len(values)) * size <= max(_CELLS, values.size)
+        and values.size <= WIDEST * len(values)
+    ):
         return sum_rows(values, indices, size, wraps=True).reshape(shape)
     indices = cupy.where(indices < 0, indices + size, indices).astype(cupy.int64)
     order = cupy.argsort(indices, kind="stable")
@@ -92,6 +96,7 @@ _SLICE, _LONG_SLICE, _MANY = 512, 1024, 1 << 15  # rows in a slice; where the lo
 _CELLS = 1 << 24  # of a table, one for each number and slice: 64 MiB
 _TOGETHER = 4  # slices that are looked up at once, as in embedding.cu
 _WARP, _SUMMING, _ADDING = 32, 512, 256
+WIDEST = 65535 * _WARP  # columns for which the second axis of a grid is long enough
 
 
 def _length(rows: int) -> int:
@@ -115,7 +120,7 @@ def sum_rows(values: Array, indices: Array, size: int, *, wraps: bool) -> Array:
     Parameters
     ----------
     values : array, shape (n, …)
-        Of float32, float16 or bfloat16, not empty; sums are float32, rounded once.
+        Of float32, float16 or bfloat16, not empty, at most `WIDEST` columns; sums are float32, rounded once.
     indices : array of integers, of n elements
         What is outside of the result is left out.
     size : int

@@ -172,16 +172,31 @@ class Adam(Optimizer):
             else:
                 self._was_written(p)
 
+    def _lasting(self, batch: list[Tensor], group: dict[str, Any]) -> list[Any]:
+        """Return what is one and the same object as long as a recorded step of `batch` fits."""
+        names = (*self.slots(group), "master")
+        states = [self.state.get(p, {}) for p in batch]
+        arrays = [
+            x for p, s in zip(batch, states, strict=True) for x in (p.data, *map(s.get, names))
+        ]
+        return [self.state, *self.param_groups, *group["params"], *arrays]
+
     def _repeat(
         self, made: Recording, batch: list[Tensor], group: dict[str, Any], memo: dict[str, Any]
     ) -> None:
         """Let each replay go on with the step and the learning rate of its time."""
         if not _core.MODE.fused:
             refuse("AdamW is recorded with the backend's own kernels, which are switched off")
-        state, arrays = self.state, [p.data for p in batch]
+        state, kept = self.state, self._lasting(batch, group)
 
         def fits() -> bool:
-            return self.state is state and all(map(operator.is_, (p.data for p in batch), arrays))
+            now = self._lasting(batch, group)
+            return (
+                len(now) == len(kept)
+                and all(map(operator.is_, now, kept))
+                and len({state[p]["step"] for p in batch}) == 1
+                and all(self._written.get(p) == p._version for p in batch if is_half(p))
+            )
 
         def act() -> None:
             step = int(state[batch[0]]["step"]) + 1

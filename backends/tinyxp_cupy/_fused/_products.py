@@ -135,6 +135,7 @@ class ProductKernels(BlockOperations):
     # ------------------------------------------------------------ pieces, which blocks use too
     def gated(self, x: Array, weight: Array, bias: Array | None, approximate: str) -> Gated:
         """Return ``gelu(x @ weight + bias)``, and what stands before it."""
+        bias = None if bias is None else cupy.ascontiguousarray(bias)
         if approximate != "tanh":
             before = affine(x, weight, bias)
             behind, kept = self.gelu(before, approximate=approximate)
