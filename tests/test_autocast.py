@@ -99,6 +99,7 @@ ISLANDS = {
     "reciprocal": lambda xp, x: xp.reciprocal(x),
     "norm": lambda xp, x: xp.linalg.vector_norm(x),
     "solve": lambda xp, x: xp.linalg.solve(x, x[0]),
+    "matrix_power": lambda xp, x: xp.linalg.matrix_power(x, 3),
     "mse_loss": lambda _, x: F.mse_loss(x, -x),
     "cross_entropy": lambda xp, x: F.cross_entropy(x, xp.asarray([0, 1, 2])),
     "cross_entropy of each": lambda xp, x: F.cross_entropy(
@@ -194,6 +195,28 @@ def test_other_threads_are_not_in_it(xp):
         thread.join()
         assert (a @ a).dtype == "bfloat16"
     assert found == [xp.float32]
+
+
+def test_threads_that_share_a_context_each_leave_their_own(xp):
+    a, found = xp.ones((2, 2)), []
+    shared, steps = xp.autocast("bfloat16"), [threading.Event() for _ in range(3)]
+
+    def other():
+        steps[0].wait(10)
+        with shared:
+            steps[1].set()
+            steps[2].wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with xp.autocast("float16"):
+        with shared:
+            steps[0].set()
+            steps[1].wait(10)
+        found.append((a @ a).dtype)
+    steps[2].set()
+    thread.join()
+    assert found == ["float16"]
 
 
 def test_a_parameter_is_converted_once_until_it_is_written(xp, device, monkeypatch):

@@ -220,6 +220,23 @@ def test_a_common_part_that_was_freed(xp):
         (common * 3).sum().backward()
 
 
+def test_grad_says_that_a_part_was_freed(xp):
+    x = leaf(xp, [1.0, 2.0])
+    h = xp.exp(x)
+    xp.sum(h).backward()
+    with pytest.raises(GraphError, match="already used"):  # and not half of the gradient
+        xp.autograd.grad(xp.sum(h * x), x, allow_unused=True)
+
+
+def test_what_lies_before_the_inputs_is_left_alone(xp):
+    x = leaf(xp, [1.0, 2.0])
+    h = xp.exp(x)
+    (g,) = xp.autograd.grad(xp.sum(h * h), h)
+    h.backward(g)
+    assert x.grad.tolist() == pytest.approx((2 * h * h).tolist())
+    assert xp.autograd.grad(xp.sum(h * h), h)[0].tolist() == g.tolist()  # `h` is freed by now
+
+
 @pytest.mark.skip_backend(
     "cupy", "torch", reason="tracemalloc sees the memory of NumPy's arrays only"
 )

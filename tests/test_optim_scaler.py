@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skip_backend("strict", reason="has no half precision")
 HALF = pytest.mark.parametrize("half", ["bfloat16", "float16"])
 OPTIMIZERS = {
     "sgd": lambda ps: SGD(ps, lr=0.01),
+    "dampened": lambda ps: SGD(ps, lr=0.01, momentum=0.9, dampening=0.5),
     "momentum": lambda ps: SGD(ps, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
     "adam": lambda ps: Adam(ps, lr=0.01, weight_decay=0.1),
     "adamw": lambda ps: AdamW(ps, lr=0.01),
@@ -110,6 +111,20 @@ def test_whoever_writes_the_parameter_sets_the_master(xp, make):
     assert float(xp.min(p)) > 90
 
 
+@EACH
+def test_a_loaded_master_stays_only_where_it_rounds_to_the_parameter(xp, make):
+    p = matrix(xp, 0, "bfloat16").requires_grad_()
+    optimizer = make([p])
+    give(p, matrix(xp, 1, "bfloat16"))
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    stored = optimizer.state[p]["master"].tolist()
+    with xp.no_grad():
+        p[0] = 100.0
+    optimizer._begin(p, optimizer.param_groups[0])
+    assert optimizer.state[p]["master"].tolist() == [[100.0] * 4, *stored[1:]]
+
+
 def test_gradients_in_half_precision_are_clipped_with_a_norm_in_float32(xp):
     p = xp.zeros(4096, dtype="float16").requires_grad_()
     p.grad = xp.full(
@@ -143,6 +158,31 @@ def test_a_step_is_left_out_without_looking(xp, make, dtype):
             theirs.state[q]["step"] += 1  # the step left out counts
         theirs.step()
         assert p.tolist() == q.tolist()
+
+
+class Lazy(optim.Optimizer):
+    """Makes its state when it needs it, and names no slots."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+
+    def update(self, p, g, state, group, xp):
+        mean = state.setdefault("mean", xp.zeros_like(p))
+        mean += g
+        p -= mean * group["lr"]
+
+
+@pytest.mark.parametrize("make", [OPTIMIZERS["dampened"], Lazy], ids=["dampened", "lazy"])
+def test_a_first_step_that_is_left_out_is_no_first_step(xp, make):
+    p, q = (leaf(xp, matrix(xp, 0, "float32")) for _ in range(2))
+    ours, theirs = make([p]), make([q])
+    for skip in (True, False, False):
+        give(p, matrix(xp, 1, "float32") * (math.nan if skip else 1.0))
+        ours.step(skip=xp.asarray(skip))
+        if not skip:
+            give(q, matrix(xp, 1, "float32"))
+            theirs.step()
+    assert p.tolist() == q.tolist()
 
 
 # ---------------------------------------------------------------- scaling
@@ -198,6 +238,28 @@ def test_its_state_is_stored_and_loaded(xp):
     assert second.get_scale() == 512.0
     scaled_step(xp, second, optimizer, p, 1.0)
     assert second.get_scale() == 1024.0  # the second good step in a row
+
+
+def test_a_state_that_lacks_something_is_refused(xp):
+    with pytest.raises(xp.errors.CheckpointError, match="lacks scale"):
+        GradScaler().load_state_dict(GradScaler(enabled=False).state_dict())
+    with pytest.raises(TypeError, match="expects a loss"):
+        GradScaler().scale(3.0)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1e25])
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_bad_step_gives_no_warning(xp, value, fused):
+    p = xp.ones((300, 3)).requires_grad_()
+    scaler, optimizer = GradScaler(1.0), AdamW([p], lr=0.1)
+    with xp.use_fused(fused):
+        scaler.scale(xp.sum(p * value)).backward()
+        scaler.unscale_(optimizer)
+        optim.clip_grad_norm_([p], 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+    assert scaler.get_scale() == 0.5
+    assert xp.all(p == 1.0)
 
 
 def test_several_optimizers_share_the_factor(xp):

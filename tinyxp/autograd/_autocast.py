@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ContextDecorator
 from copy import copy
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from tinyxp import dtypes
@@ -66,17 +67,18 @@ class autocast(ContextDecorator):  # noqa: N801 - used like a function
         if name not in HALVES:
             raise DTypeError(f"autocast expects the dtype bfloat16 or float16; got {name}")
         self.dtype, self.enabled = name, enabled
-        self._entered: list[AbstractContextManager[None]] = []
+        # By thread: each leaves what it has entered itself.
+        self._entered: dict[int, list[AbstractContextManager[None]]] = {}
 
     def _recreate_cm(self) -> autocast:
         """Return the context for one call of a decorated function, which several threads may call at once."""
         again = copy(self)
-        again._entered = []
+        again._entered = {}
         return again
 
     def __enter__(self) -> None:
         context = computing(self.dtype if self.enabled else None)
-        self._entered.append(context)
+        self._entered.setdefault(get_ident(), []).append(context)
         context.__enter__()
 
     def __exit__(
@@ -85,4 +87,8 @@ class autocast(ContextDecorator):  # noqa: N801 - used like a function
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._entered.pop().__exit__(kind, error, trace)
+        mine = self._entered[get_ident()]
+        context = mine.pop()
+        if not mine:
+            del self._entered[get_ident()]
+        context.__exit__(kind, error, trace)

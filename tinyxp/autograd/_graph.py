@@ -142,10 +142,11 @@ def _cotangent(given: Any, like: Tensor, what: str) -> Tensor:
 
 
 def _reaching(order: list[Node | Leaf], targets: set[Any]) -> set[Any]:
-    """Return the nodes from which a target is reached."""
+    """Return the nodes from which a target is reached, and those of which an earlier pass left nothing to tell."""
     wanted: set[Any] = set()
     for node in order:
-        if node in targets or any(p in wanted for p in node.parents if p is not None):
+        freed = type(node) is Node and node.args is None
+        if freed or node in targets or any(p in wanted for p in node.parents if p is not None):
             wanted.add(node)
     return wanted
 
@@ -218,7 +219,10 @@ class _Walk:
                 self._collect(node)
                 continue
             if node.nout != 1 or node.extra is not None or (watched and node in watched):
-                pass_on(node, self._look(node))
+                g = self._look(node)
+                if watched and self._is_end(node):
+                    continue
+                pass_on(node, g)
             elif taped or type(node.args) is not tuple or not node.op.ordinary:
                 pass_on(node, take(node, None))
             elif (g := take(node, None)) is not None:
@@ -393,6 +397,14 @@ class _Walk:
                 aval: Any = p.aval
                 value, new = fit(xp, r, aval if p.nout == 1 else aval[index])
                 self.add(p, index, value, owned=made or new)
+
+    def _is_end(self, node: Node) -> bool:
+        """Whether `node` is asked for, and nothing before it: what it saved is not needed, and not ours to free."""
+        if node not in self.watched or self.wanted is None:
+            return False
+        if node.args is None:  # freed: where it came from is forgotten
+            return all(n.seq >= node.seq for n in self.watched)
+        return self.wanted.isdisjoint(node.parents)
 
     def add(self, node: Node | Leaf, index: int, value: Any, *, owned: bool) -> None:
         """Add `value` to what output `index` of `node` has received."""

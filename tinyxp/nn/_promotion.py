@@ -6,21 +6,33 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from tinyxp import dtypes
-from tinyxp._core import CASTING
+from tinyxp._core import CASTING, TENSORS
 from tinyxp.errors import DTypeError
 from tinyxp.ops._autocast import products
 
 if TYPE_CHECKING:
     from tinyxp._core import Tensor
 
-__all__ = ["floating", "promoted"]
+__all__ = ["expect_tensors", "floating", "promoted"]
 
 _PRODUCTS = frozenset({"MLP", "MultiHeadAttention", "attention", "linear"})
 _said: set[tuple[str, str]] = set()
 
 
+def expect_tensors(name: str, *arguments: Any) -> None:
+    """Raise `TypeError` unless all `arguments` of the operation `name` are Tensors, or None."""
+    for i, a in enumerate(arguments):
+        if type(a) not in TENSORS and a is not None:
+            raise TypeError(
+                f"{name} expects a Tensor as argument {i}; got {type(a).__name__}: "
+                "make one with tinyxp.asarray(x)"
+            )
+
+
 def floating(name: str, x: Tensor) -> Tensor:
     """Return `x`; raise `DTypeError` unless it is real or complex floating."""
+    if type(x) not in TENSORS:
+        expect_tensors(name, x)
     if x.dtype.kind not in "fc":
         raise DTypeError(
             f"{name} expects floating numbers; got {x.dtype}; convert them with x.to('float32') first"

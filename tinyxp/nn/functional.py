@@ -15,7 +15,7 @@ from tinyxp._core import CASTING
 from tinyxp._fused import GELU_FORMS
 from tinyxp.errors import DTypeError, ShapeError
 from tinyxp.nn._masks import scaled_dot_product_attention
-from tinyxp.nn._promotion import floating, promoted
+from tinyxp.nn._promotion import expect_tensors, floating, promoted
 from tinyxp.ops import fused
 from tinyxp.ops._autocast import widened
 
@@ -62,6 +62,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(tinyxp.ones((2, 3)), tinyxp.ones((3, 4))).shape
     (2, 4)
     """
+    expect_tensors("linear", x, weight, bias)
     if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
         raise ShapeError(
             f"linear expects the last axis of x to be {weight.shape[0]}, as the weight has shape "
@@ -219,6 +220,7 @@ def layer_norm(
     -----
     Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450.
     """
+    expect_tensors("layer_norm", x, gamma, beta)
     _check_tail("layer_norm", x, gamma)
     if beta is not None and tuple(beta.shape) != tuple(gamma.shape):
         raise ShapeError(
@@ -245,6 +247,7 @@ def rms_norm(x: Tensor, gamma: Tensor, *, eps: float = 1e-5) -> Tensor:
     -----
     Zhang and Sennrich, "Root Mean Square Layer Normalization", arXiv:1910.07467.
     """
+    expect_tensors("rms_norm", x, gamma)
     _check_tail("rms_norm", x, gamma)
     return fused.rms_norm(*promoted("rms_norm", x, gamma), eps=eps)
 
@@ -354,6 +357,7 @@ def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
     Tensor, shape ()
         In the square of the unit of its arguments.
     """
+    expect_tensors("mse_loss", prediction, target)
     if tuple(prediction.shape) != tuple(target.shape):
         raise ShapeError(
             f"mse_loss expects prediction and target of one shape; got {tuple(prediction.shape)} and "

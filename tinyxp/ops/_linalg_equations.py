@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tinyxp import dtypes
 from tinyxp import ops as _ops
-from tinyxp._core import Tensor, grad_mode
+from tinyxp._core import Tensor, computing, grad_mode
 from tinyxp.errors import ShapeError
 from tinyxp.ops import _dispatch
 from tinyxp.ops._linalg_arguments import MATRIX, floating, matrices, several
@@ -204,13 +204,14 @@ def matrix_power(x: Tensor, n: int, /) -> Tensor:
         return out
     if n < 0:
         square, n = inv(square), -n
-    while not n & 1:
-        square, n = matmul(square, square), n >> 1
-    out = square
-    while n := n >> 1:
-        square = matmul(square, square)
-        if n & 1:
-            out = matmul(out, square)
+    with computing(None):  # products of products: errors would grow
+        while not n & 1:
+            square, n = matmul(square, square), n >> 1
+        out = square
+        while n := n >> 1:
+            square = matmul(square, square)
+            if n & 1:
+                out = matmul(out, square)
     return out
 
 

@@ -74,7 +74,7 @@ def clip_grad_norm_(
     grads = _grads(params)
     if grads and _is_euclidean(grads, norm_type):
         device, dtype = _place(grads)
-        with on(device):
+        with on(device), device.backend.quiet():
             raw, factor = tier3(device, "norm_and_factor")([g.data for g in grads], dtype, max_norm)
         norm = _wrapped(raw, device)
     else:
@@ -86,7 +86,7 @@ def clip_grad_norm_(
             "tinyxp.set_detect_anomaly(True), or pass error_if_nonfinite=False"
         )
     if grads:
-        with on(device):
+        with on(device), device.backend.quiet():
             if factor is None:
                 factor = device.xp.clip(max_norm / (norm.data + 1e-6), max=1.0)
             _scale(grads, factor, device)

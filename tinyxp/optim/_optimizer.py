@@ -164,8 +164,8 @@ class Optimizer:
         closure : callable or None
             Computes the loss anew, calls ``backward()`` and returns the loss.
         skip : 0-d Tensor of bool, optional
-            Change nothing but the count of steps if it is true. It is not read by the host. It is on the
-            device of all parameters.
+            Change nothing but the count of steps if it is true. It is on the device of all parameters, and is not
+            read by the host; but for the first step of optimizers other than Adam.
 
         Returns
         -------
@@ -185,7 +185,14 @@ class Optimizer:
         return loss
 
     def update_group_unless(self, skip: Tensor, params: list[Tensor], group: Group, /) -> None:
-        """Do what `update_group` does, or nothing where `skip` is true, without reading it."""
+        """Do what `update_group` does, or nothing where `skip` is true.
+
+        It is read only where a parameter has made no step yet: what a first step makes cannot be undone.
+        """
+        if any(p not in self.state for p in params):
+            if not bool(skip):
+                self.update_group(params, group)
+            return
         for p in params:
             self._begin(p, group)
         arrays = [p.data for p in params]
@@ -211,13 +218,17 @@ class Optimizer:
             state |= {name: _core.wrap(raw[name], device) for name in missing}
 
     def _make_master(self, p: Tensor, state: State) -> None:
-        """Put the master of `p` into its state, anew if somebody else has written into `p`."""
-        if "master" in state and self._written.get(p, p._version) == p._version:
+        """Put the master of `p` into its state, anew where it no longer rounds to `p`: somebody has written there."""
+        if "master" in state and self._written.get(p) == p._version:
             return
         refuse(_NO_STATE)
-        device = p.device
+        device, xp, raw = p.device, p.device.xp, p.data
         with on(device):
-            state["master"] = _core.wrap(device.xp.astype(p.data, device.xp.float32), device)
+            master = xp.astype(raw, xp.float32)
+            if "master" in state:  # loaded, or `p` was written
+                old = self._raw(state["master"], p)
+                master = xp.where(xp.astype(old, raw.dtype) == raw, old, master)
+            state["master"] = _core.wrap(master, device)
         self._written[p] = p._version
 
     def _was_written(self, p: Tensor) -> None:
@@ -437,8 +448,9 @@ def check_not_negative(optimizer: Optimizer, group: Group, *names: str) -> None:
 
 def check_betas(optimizer: Optimizer, group: Group) -> None:
     """Raise unless ``group["betas"]`` are two numbers in [0, 1)."""
-    betas = tuple(group["betas"])
-    if len(betas) != 2 or not all(0.0 <= b < 1.0 for b in betas):  # noqa: PLR2004 - a pair
+    betas = group["betas"]
+    pair = isinstance(betas, (tuple, list)) and len(betas) == 2  # noqa: PLR2004 - a pair
+    if not pair or not all(0.0 <= b < 1.0 for b in betas):
         raise ValueError(
             f"{type(optimizer).__name__} expects betas to be two numbers in [0, 1); got {betas}"
         )

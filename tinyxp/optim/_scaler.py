@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tinyxp import _core
 from tinyxp._capture import refuse
 from tinyxp._devices import on
-from tinyxp.errors import DTypeError, GraphError
+from tinyxp.errors import CheckpointError, DTypeError, GraphError
 
 from ._clip import _grads, _place, _scale
 from ._optimizer import is_half, tier3
@@ -29,12 +29,14 @@ class GradScaler:
     """Multiplies the loss by a factor and divides the gradients by it; finds the factor as it goes.
 
     P. Micikevicius and others, "Mixed precision training", arXiv:1710.03740, sections 3.2 and 3.3. The factor is
-    halved, and the step left out, where a gradient is infinite or NaN; it is doubled after 2000 steps without.
+    halved, and the step left out, where the norm of the gradients is infinite or NaN; it is doubled after 2000
+    steps without.
     bfloat16 reaches as far as float32 and needs none of this.
 
     On a GPU nothing is read back: factor, flag and count stay on the device, and a step that is left out is a
     step whose writes the device undoes. Adam counts it all the same, which changes its bias correction by
-    little, and never after the first hundreds of steps. On the CPU the flag is looked at, and the step not made.
+    little, and never after the first hundreds of steps. On the CPU the flag is looked at, and the step not made;
+    on a GPU too before the first step of other optimizers, which could not be undone.
 
     Parameters
     ----------
@@ -78,8 +80,10 @@ class GradScaler:
                 "GradScaler expects init_scale > 0, growth_factor > 1 and 0 < backoff_factor < 1; got "
                 f"{init_scale}, {growth_factor} and {backoff_factor}"
             )
-        if growth_interval < 1:
-            raise ValueError(f"GradScaler expects growth_interval >= 1; got {growth_interval}")
+        if growth_interval < 1 or growth_interval % 1:
+            raise ValueError(
+                f"GradScaler expects growth_interval to be an int >= 1; got {growth_interval!r}"
+            )
         self.growth_factor, self.backoff_factor = float(growth_factor), float(backoff_factor)
         self.growth_interval, self.enabled = growth_interval, enabled
         self._first: tuple[float, int] = (float(init_scale), 0)  # before there is a device
@@ -98,6 +102,10 @@ class GradScaler:
             return outputs
         if isinstance(outputs, (tuple, list)):
             return type(outputs)([self.scale(x) for x in outputs])
+        if type(outputs) not in _core.TENSORS:
+            raise TypeError(
+                f"GradScaler.scale expects a loss, or several in a tuple or list; got {type(outputs).__name__}"
+            )
         self._begin(outputs.device)
         if is_half(outputs):
             outputs = outputs.to("float32")  # the factor is too large for float16
@@ -127,11 +135,10 @@ class GradScaler:
             self._found[optimizer] = _wrap(device.xp.asarray(False), device)  # noqa: FBT003 - a value
             return
         where, dtype = _place(grads)
-        with on(where):
-            xp = where.xp
-            total = tier3(where, "sum_of_squares")([g.data for g in grads], dtype)
-            found = _wrap(~xp.isfinite(total), where)
+        with on(where), where.backend.quiet():
             _scale(grads, 1.0 / self._scale.to(where).data, where)
+            total = tier3(where, "sum_of_squares")([g.data for g in grads], dtype)
+            found = _wrap(~where.xp.isfinite(total), where)
         self._found[optimizer] = found
 
     def step(self, optimizer: Optimizer) -> None:
@@ -158,7 +165,7 @@ class GradScaler:
             raise GraphError("GradScaler: update() comes after step()")
         device, scale, good = self._scale.device, self._scale.data, self._good.data
         xp, setitem = device.xp, device.xp.setitem
-        with on(device):
+        with on(device), device.backend.quiet():
             if new_scale is not None:
                 setitem(scale, ..., new_scale)
             else:
@@ -204,6 +211,11 @@ class GradScaler:
         """Go on with what `state_dict` returned."""
         if not self.enabled:
             return
+        missing = [k for k in ("scale", "_growth_tracker", *_NUMBERS) if k not in state_dict]
+        if missing:
+            raise CheckpointError(
+                f"the state dict of a GradScaler lacks {', '.join(missing)}; is it of one with enabled=False?"
+            )
         for name in _NUMBERS:
             setattr(self, name, state_dict[name])
         self._first = float(state_dict["scale"]), int(state_dict["_growth_tracker"])
