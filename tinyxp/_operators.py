@@ -113,8 +113,8 @@ class Operators:
     __ilshift__ = in_place("bitwise_left_shift")
     __irshift__ = in_place("bitwise_right_shift")
 
-    __eq__ = operator("equal")  # type: ignore[assignment]  # object's gives a bool  # object's gives bool
-    __ne__ = operator("not_equal")  # type: ignore[assignment]  # likewise  # object's gives bool
+    __eq__ = operator("equal")  # type: ignore[assignment]  # object's gives a bool
+    __ne__ = operator("not_equal")  # type: ignore[assignment]  # likewise
     __lt__ = operator("less")
     __le__ = operator("less_equal")
     __gt__ = operator("greater")

@@ -38,7 +38,8 @@ class Captured:
 
     The function may do everything that stays on one device: a training step from the forward pass to the
     update of the weights, for instance. It must depend on nothing but its arguments, arrays that are written
-    in place (parameters, the state of an optimizer), and what stays the same. Each replay works in the memory
+    in place (parameters, the state of an optimizer), and what stays the same: `train()` and `eval()` of a module
+    between calls are not seen. Each replay works in the memory
     of the recording, so gradients from before are gone; what is returned is a copy. Dropout by the default
     generator drops in each replay what it would drop without.
 

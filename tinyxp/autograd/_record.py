@@ -1,7 +1,7 @@
 """The operations that the graph knows, and how their results become part of it.
 
-Ordinary operations are recorded on paths of their own, `record1`, `record2` and `record_view`; `record` is the
-general form.
+Ordinary operations are recorded on paths of their own, `record1`, `record2`, `record_number` and `record_view`;
+`record` is the general form.
 """
 
 from __future__ import annotations
@@ -339,7 +339,7 @@ def record(
     kwargs: dict[str, Any],
     aux: tuple[Any, ...] = (),
 ) -> None:
-    """Make `out` part of the graph, as the result of `op` on `args`: the general form of the three above.
+    """Make `out` part of the graph, as the result of `op` on `args`: the general form of the four above.
 
     Parameters
     ----------
