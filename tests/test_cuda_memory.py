@@ -169,6 +169,9 @@ def test_a_model_that_does_not_fit_says_so_and_fits_when_it_does(cuda):
     used = cuda_emulator.counters()["bytes_in_use"]
     x = tinyxp.zeros((512, run.config.context), dtype="int64", device=cuda)
     with (
+        cupy.cuda.using_allocator(
+            cupy.cuda.MemoryPool().malloc
+        ),  # one without room that others have left
         cuda_emulator.memory_limit(used + (1 << 19)),
         pytest.raises(DeviceOutOfMemoryError, match=r"cuda:0 has no room for .* more"),
     ):
