@@ -92,7 +92,8 @@ def kernels(session: nox.Session) -> None:
         session.install("-e", ".[cudnn,half]", *group("kernels"))
     except CommandFailed:
         session.skip("CuPy's wheel or NVIDIA's compiler cannot be had for this Python and system")
-    pytest(session, "tests/test_cuda_wheel.py", "tests/test_cuda_cudnn.py")
+    about = ("wheel", "cudnn", "attention")
+    pytest(session, *(f"tests/test_cuda_{name}.py" for name in about))
 
 
 @nox.session(default=False, tags=["ci"])
@@ -151,7 +152,7 @@ def gpu(session: nox.Session) -> None:
     program = "from tinyxp_cupy import _probe; print(_probe.driver_version())"
     version = int(str(session.run("python", "-c", program, silent=True)).split()[-1])
     cuda = "cuda12" if 0 < version < CUDA_13 else "cuda13"
-    session.install("-e", f".[half,{cuda},cudnn]")
+    session.install("-e", f".[half,{cuda},cudnn]", f"nvidia-cudnn-{cuda.replace('da', '')}")
     pytest(session, "--backend=cupy")
     toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
     sanitizer = shutil.which("compute-sanitizer") or str(toolkit / "bin" / "compute-sanitizer")

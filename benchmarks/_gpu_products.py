@@ -59,7 +59,7 @@ def compare(
             shapes = {"x": (m, k), "w": (k, n), "bias": (n,), "g": (m, n), "sum": (m, n)}
             here = {name: cupy.asarray(random.standard_normal(shape).astype(native[kind])) for name, shape in shapes.items()}  # fmt: skip
             wide = {name: a.get().astype(np.float64) for name, a in here.items()}
-            trial = Trial(f"{m}x{k}x{n} {kind}", here, wide, error, limits[kind])
+            trial = Trial(f"{m}x{k}x{n} {kind}", here, wide, error, limits[kind] / 3)
             _layouts(found, _lt, trial)
             if kind != "float64":  # for which the library has no such epilogues
                 _epilogues(found, _lt, trial)

@@ -158,11 +158,17 @@ def plot(out: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
 
     for part, found in rows.items():
         for row in (r for r in found if r["kind"] == "series"):
-            figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+            figure, (above, below) = plt.subplots(2, sharex=True, figsize=(7, 6), layout="constrained")  # fmt: skip
+            first = next(iter(row["values"].values()))
             for label, values in row["values"].items():
-                axes.plot(range(1, len(values) + 1), values, label=label, linewidth=1.5)
-            axes.set(xlabel="step", ylabel="loss in nats per token", title=row["name"])
-            axes.legend(frameon=False)
+                steps = range(1, len(values) + 1)
+                (line,) = above.plot(steps, values, label=label, linewidth=1.5)
+                if values is not first:  # curves that agree hide each other
+                    far = [abs(a - b) for a, b in zip(values, first, strict=True)]
+                    below.plot(steps, far, label=label, linewidth=1.5, color=line.get_color())
+            above.set(ylabel="loss in nats per token", title=row["name"])
+            below.set(xlabel="step", ylabel="distance to the first", yscale="log")
+            above.legend(frameon=False)
             figure.savefig(out / f"{part}.png", dpi=150)
             plt.close(figure)
     for model in ("gpt2", "character"):

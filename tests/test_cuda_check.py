@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tinyxp
 from tinyxp.backend import available_backends
 
 if "cupy" not in available_backends():
@@ -60,3 +61,24 @@ def test_errors_are_measured_against_what_is_right(monkeypatch):
     for bad in ([1.0, np.nan], [1.0, np.inf], [1.0]):
         assert not _gpu_right.error(np.asarray(bad), np.asarray([1.0, 2.0])) < 1e9
     assert not _gpu_right.error(np.asarray([1.0]), np.asarray([np.inf])) < 1e9
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_a_kernel_that_is_wrong_by_a_thousandth_is_found(monkeypatch, tmp_path, factor):
+    monkeypatch.syspath_prepend(FOLDER)
+    import _gpu_report
+    import _gpu_right
+
+    device = tinyxp.device("cuda")
+    right = device.xp.layer_norm
+
+    def scaled(*args, **options):
+        out, aux = right(*args, **options)
+        return out * out.dtype.type(factor), aux
+
+    monkeypatch.setattr(device.xp, "layer_norm", scaled)
+    (tmp_path / "parts").mkdir()
+    found = _gpu_report.Findings(tmp_path, "kernels")
+    cases = [case for case in _gpu_right._fused_cases.FUSED if case.name == "layer_norm"]
+    _gpu_right._fused_case(found, device, "float32", 0, cases[0])
+    assert found.wrong == (factor != 1.0)

@@ -87,14 +87,18 @@ def _draw_validation(ax: Any, points: Sequence[tuple[Any, Any]]) -> None:
 def smoothed(values: Sequence[float], *, share: float = 0.05) -> list[float]:
     """Return for each of `values` the mean of those around it, `share` of their number in all.
 
-    Near an end the neighbourhood shrinks on both sides alike, so that the curve lags nowhere.
+    Near the first of them the neighbourhood shrinks on both sides alike: losses fall fast there, and the curve shall
+    not lag. Near the last it shrinks on the right only, so that the curve does not end in the noise of one value.
 
     Examples
     --------
     >>> smoothed([1.0, 2.0, 3.0], share=1.0)
-    [1.0, 2.0, 3.0]
+    [1.0, 2.0, 2.5]
     """
     sums = [0.0, *accumulate(values)]
     n, reach = len(values), int(share * len(values) / 2)
-    around = (min(i, n - 1 - i, reach) for i in range(n))
-    return [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(around)]
+    around = [(min(i, reach), min(i, reach, n - 1 - i)) for i in range(n)]
+    return [
+        (sums[i + right + 1] - sums[i - left]) / (left + 1 + right)
+        for i, (left, right) in enumerate(around)
+    ]
