@@ -167,7 +167,8 @@ def plot(out: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
                     far = [abs(a - b) for a, b in zip(values, first, strict=True)]
                     below.plot(steps, far, label=label, linewidth=1.5, color=line.get_color())
             above.set(ylabel="loss in nats per token", title=row["name"])
-            below.set(xlabel="step", ylabel="distance to the first", yscale="log")
+            below.set(xlabel="step", ylabel="distance to the first")
+            below.set_yscale("symlog", linthresh=1e-8)  # it may be 0
             above.legend(frameon=False)
             figure.savefig(out / f"{part}.png", dpi=150)
             plt.close(figure)

@@ -14,6 +14,8 @@ from tinyxp.backend import available_backends, get_backend
 __all__ = [
     "EMULATED",
     "ORDERS",
+    "assert_recorded_is_eager",
+    "count_of",
     "counted",
     "cupy",
     "emulated",
@@ -69,3 +71,29 @@ def normal(*shape, seed=0, dtype="float32", spread=1.0):
     """Return normal numbers that `dtype` has, in float64."""
     made = np.random.default_rng(seed).standard_normal(shape) * spread
     return made.astype(native(dtype)).astype(np.float64)
+
+
+def count_of(step):
+    """Return the counts of a call of `step` that had two before it, which nobody waited for; marked `emulated`."""
+    for _ in range(2):
+        step()
+    with counted() as c:
+        step()
+    assert (c.d2h, c.h2d, c.syncs, c.mallocs, c.library_calls) == (0, 0, 0, 0, 0)
+    return c
+
+
+def assert_recorded_is_eager(step):
+    """Record `step`, which returns arrays, as a graph; what a replay writes is what the step gave before."""
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        eager = [a.get().astype(np.float64) for a in step()]
+        stream.begin_capture()
+        made = step()
+        graph = stream.end_capture()
+        for a in made:
+            a.fill(0)
+        graph.launch(stream)
+        stream.synchronize()
+        for got, want in zip(made, eager, strict=True):
+            np.testing.assert_array_equal(got.get().astype(np.float64), want)

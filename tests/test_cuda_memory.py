@@ -168,10 +168,9 @@ def test_a_model_that_does_not_fit_says_so_and_fits_when_it_does(cuda):
     tinyxp.empty_cache(cuda)
     used = cuda_emulator.counters()["bytes_in_use"]
     x = tinyxp.zeros((512, run.config.context), dtype="int64", device=cuda)
+    empty = cupy.cuda.MemoryPool()  # without the room that other tests have left
     with (
-        cupy.cuda.using_allocator(
-            cupy.cuda.MemoryPool().malloc
-        ),  # one without room that others have left
+        cupy.cuda.using_allocator(empty.malloc),
         cuda_emulator.memory_limit(used + (1 << 19)),
         pytest.raises(DeviceOutOfMemoryError, match=r"cuda:0 has no room for .* more"),
     ):
