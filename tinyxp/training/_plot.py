@@ -87,18 +87,23 @@ def _draw_validation(ax: Any, points: Sequence[tuple[Any, Any]]) -> None:
 def smoothed(values: Sequence[float], *, share: float = 0.05) -> list[float]:
     """Return for each of `values` the mean of those around it, `share` of their number in all.
 
-    Near the first of them the neighbourhood shrinks on both sides alike: losses fall fast there, and the curve shall
-    not lag. Near the last it shrinks on the right only, so that the curve does not end in the noise of one value.
+    Near the first the neighbourhood shrinks on both sides alike: losses fall fast there, and the curve shall not
+    lag. Behind the last whole neighbourhood it goes on along the line that fits that one best, instead of ending in
+    the noise of one value.
 
     Examples
     --------
     >>> smoothed([1.0, 2.0, 3.0], share=1.0)
-    [1.0, 2.0, 2.5]
+    [1.0, 2.0, 3.0]
     """
     sums = [0.0, *accumulate(values)]
-    n, reach = len(values), int(share * len(values) / 2)
-    around = [(min(i, reach), min(i, reach, n - 1 - i)) for i in range(n)]
-    return [
-        (sums[i + right + 1] - sums[i - left]) / (left + 1 + right)
-        for i, (left, right) in enumerate(around)
-    ]
+    n = len(values)
+    reach = min(int(share * n / 2), max(n - 1, 0) // 2)
+    last = n - 1 - reach
+    around = (min(i, reach) for i in range(last + 1))
+    found = [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(around)]
+    if reach:
+        offsets = range(-reach, reach + 1)
+        rise = sum(k * values[last + k] for k in offsets) / sum(k * k for k in offsets)
+        found += [found[last] + rise * k for k in range(1, reach + 1)]
+    return found
