@@ -6,7 +6,9 @@ number of threads a BLAS may round otherwise. Ranges are taken one after the oth
 program holds a core, the caller does most of the work itself instead of waiting.
 
 To wake a sleeping thread costs 40 microseconds, as much as many a kernel. So who has just worked looks for the
-next piece for some 0.3 ms before it sleeps, and offers its core to others at each look.
+next piece for some 0.3 ms before it sleeps, and offers its core to others at each look. A program of several phases
+(`tinyxp_numpy._kernels._team`) is begun and done by a thread that looks without the interpreter's lock, for which it
+would have to wait as long again.
 """
 
 from __future__ import annotations
@@ -15,22 +17,30 @@ import itertools
 import os
 import threading
 from queue import SimpleQueue
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyxp_numpy._kernels._waiting import look
+from tinyxp_numpy._kernels import _team
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["items_of", "parts_of", "run", "run_parts", "set_threads"]
+Array = Any
+
+__all__ = ["items_of", "parts_of", "run", "run_parts", "run_program", "set_threads"]
 
 _GRAIN = 1 << 17  # elements of a simple loop that take some 30 microseconds
 _MOST_PARTS = 32
 _LOOKS = 1000 if hasattr(os, "sched_yield") else 0  # a call of the system each: 0.3 microseconds
 _AWAY = 5  # looks; meanwhile the caller enters its kernel and lets go of the interpreter's lock
-_DONE, _ASKED = 0, 8  # slots of the board, in cache lines of their own
+_MOST_SHARES = 64
+_TOO_LONG = 0.6  # of a program's time spent waiting for helpers
+_SHORTEST, _LONGEST = 0.02, 0.32  # seconds without them
+_FORGET, _MANY = 0.9, 2.0  # so many of the last ten programs in vain are too many
+_WAKING = 200_000  # nanoseconds in which a sleeping thread wakes up where a core is free
+_TABLE, _REALS = 128, 8  # as much as any program is given
 
 
 def parts_of(n: int, weight: int) -> int:
@@ -71,6 +81,36 @@ def run_parts(kernel: Callable[..., Any], n: int, parts: int, *args: Any) -> Non
         job.wait(_threads.board)
     elif job.error is not None:
         raise job.error
+
+
+def run_program(program: int, shares: int, table: Array, reals: Array) -> None:
+    """Run a program, with whoever looks for work where there is more than one share of it.
+
+    Parameters
+    ----------
+    program : int
+        Its address.
+    shares : int
+        How many threads divide its items.
+    table : array of int64
+        Sizes and addresses of arrays.
+    reals : array of float32 or float64
+        Numbers in the dtype of its arrays.
+    """
+    threads = _threads
+    shares = min(shares, threads.count, _MOST_SHARES)
+    if shares > 1 and threads.may_help() and threads.leading.acquire(blocking=False):
+        try:
+            threads.call(shares - 1)
+            held = threads.reals[reals.dtype.char]
+            used = _team.lead(
+                threads.board, next(threads.serials), shares, program, threads.table, held, table, reals
+            )  # fmt: skip
+            threads.judge(*used)
+        finally:
+            threads.leading.release()
+        return
+    _team.lead(_team.board_for(1), 1, 1, program, table, reals, table, reals)
 
 
 class _Job:
@@ -114,7 +154,7 @@ class _Job:
 
     def wait(self, board: Any) -> None:
         """Wait for the ranges that others have taken."""
-        look(board, _DONE, 0, _DONE, self.seen, _LOOKS, 0)
+        _team.look(board, _team.DONE, self.seen, _LOOKS)
         self.done.acquire()
         self.args = ()
         if self.error is not None:
@@ -131,24 +171,52 @@ class _Threads:
             os.register_at_fork(after_in_child=self._start)
 
     def _start(self) -> None:
-        self.jobs: SimpleQueue[_Job] = SimpleQueue()
-        self.lock, self.running = threading.Lock(), 0
-        self.board, self.serials = np.zeros(16, np.int64), itertools.count(1)
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self.lock, self.running, self.asleep = threading.Lock(), 0, set[int]()
+        self.alone, self.alone_until, self.vain = 0.0, 0.0, 0.0
+        self.leading, self.serials = threading.Lock(), itertools.count(1)
+        self.board, self.table = _team.board_for(_MOST_SHARES), np.zeros(_TABLE, np.int64)
+        self.reals = {kind: np.zeros(_REALS, kind) for kind in "fd"}
 
     def help(self, job: _Job, helpers: int) -> None:
         """Ask `helpers` threads to work on `job`."""
-        job.serial, job.seen = next(self.serials), int(self.board[_DONE])
+        job.serial, job.seen = next(self.serials), int(self.board[_team.DONE])
         if self.running < helpers:
             self._start_more(helpers)
         for _ in range(min(helpers, self.running)):
             self.jobs.put(job)
-        self.board[_ASKED] += 1
+        self.board[_team.ASKED] += 1
+
+    def call(self, helpers: int) -> None:
+        """Wake who sleeps: a program is about to run."""
+        if self.running < helpers:
+            self._start_more(helpers)
+        for _ in range(len(self.asleep)):
+            self.jobs.put(None)
+
+    def may_help(self) -> bool:
+        """Whether helpers are worth waiting for: not right after they were not."""
+        return not self.alone or perf_counter() >= self.alone_until
+
+    def judge(self, took: int, waited: int, came: int) -> None:
+        """Draw conclusions from how many nanoseconds a program took and has waited, and how many helpers came.
+
+        Where other programs keep the cores busy, a thread that was interrupted comes back after milliseconds: what
+        takes less is done sooner alone. That is tried again after a while, and after a longer one if it was in vain.
+        """
+        vain = waited > _TOO_LONG * took or (came == 0 and took > _WAKING)
+        self.vain = self.vain * _FORGET + vain
+        if self.vain > _MANY:
+            self.alone = min(2 * self.alone, _LONGEST) or _SHORTEST
+            self.alone_until, self.vain = perf_counter() + self.alone, _MANY - 1
+        elif self.alone and self.vain < 1:
+            self.alone = 0.0
 
     def _start_more(self, wanted: int) -> None:
         """Start threads until `wanted` run, or the system gives no more: then the caller does their work."""
         with self.lock:
             while self.running < wanted:
-                args = (self.jobs, self.board)
+                args = (self.jobs, self.board, self.running + 1, self.asleep)
                 thread = threading.Thread(
                     target=_serve, args=args, name="tinyxp-kernels", daemon=True
                 )
@@ -159,16 +227,18 @@ class _Threads:
                 self.running += 1
 
 
-def _serve(jobs: SimpleQueue[_Job], board: Any) -> None:
+def _serve(jobs: SimpleQueue[_Job | None], board: Any, member: int, asleep: set[int]) -> None:
     finished = 0
     while True:
-        seen = int(board[_ASKED])
-        if jobs.empty():
-            look(board, _DONE, finished, _ASKED, seen, _LOOKS, _AWAY)
-        elif finished:
-            board[_DONE] = finished
+        asked = int(board[_team.ASKED])
+        if not jobs.empty():
+            if finished:
+                board[_team.DONE] = finished
+        elif not _team.serve(board, member, finished, asked, _LOOKS, _AWAY):
+            asleep.add(member)
         job = jobs.get()
-        finished = job.serial if job.work() else 0
+        asleep.discard(member)
+        finished = job.serial if job is not None and job.work() else 0
         del job  # its arrays
 
 

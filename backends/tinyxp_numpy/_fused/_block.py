@@ -1,17 +1,20 @@
-"""A transformer block in three passes over the rows forward and four backward."""
+"""A transformer block as one compiled program forward and one backward."""
 
 from __future__ import annotations
 
+import itertools
+import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyxp_numpy import _pool
-from tinyxp_numpy._kernels import _block, _products
+from tinyxp_numpy._kernels import _block
 from tinyxp_numpy._kernels._blas import product
 
 from ._affine import AffineKernels, form
-from ._arguments import Array, cost, multiply, native, rows_of, total
+from ._arguments import Array, addresses, in_order, native, one_blas_thread
 from ._attention import AttentionKernels
 
 if TYPE_CHECKING:
@@ -33,41 +36,22 @@ class BlockKernels(AffineKernels, AttentionKernels):
         approximate: str,
         compute: str | None = None,
     ) -> tuple[Array, tuple[Any, ...]]:
-        """Return the output and what the vjp reads, one flat tuple."""
+        """Return the output and ``(the program's table, what it kept, copies of inputs)``."""
         known = compute is None and _fits(x, parameters) and native(x, *parameters)
         if not (known and product(x.dtype)):
             return super().transformer_block(
                 x, *parameters, num_heads=num_heads, is_causal=is_causal, eps=eps, approximate=approximate,
                 compute=compute,
             )  # fmt: skip
-        gamma1, beta1, *qkv, out_weight, out_bias, gamma2, beta2, weight1, bias1, weight2, bias2 = (
-            np.ascontiguousarray(p) for p in parameters
-        )
-        flat, kind = rows_of(x, x.shape[-1]), x.dtype
-        n, width = flat.shape
-        weight, bias = self._packed(*qkv)
-        blocks = _pool.parts_of(n, cost(weight))
-        stats = np.empty((4, n), kind)
-        normal1, packed = np.empty_like(flat), np.empty((n, 3 * width), kind)
-        multiply(
-            _block.norm_affine, n, _pool.items_of(blocks), product(kind), flat, gamma1, beta1, weight, bias, stats[0],
-            stats[1], normal1, packed, kind.type(eps),
-        )  # fmt: skip
-        packed = packed.reshape(*x.shape[:-1], 3 * width)
-        q, k, v = self._heads(packed, num_heads)
-        mixed, (lse,) = self.attention(q, k, v, None, is_causal=is_causal, scale=None)
-        mixed = mixed.transpose(0, 2, 1, 3).reshape(n, width)
-        hidden = weight1.shape[1]
-        middle, normal2, out = (np.empty_like(flat) for _ in range(3))
-        before, behind = np.empty((n, hidden), kind), np.empty((n, hidden), kind)
-        blocks = _pool.parts_of(n, cost(out_weight) + 2 * cost(weight1))
-        multiply(
-            _block.rest, n, _pool.items_of(blocks), product(kind), flat, mixed, out_weight, out_bias, gamma2, beta2, weight1,
-            bias1, weight2, bias2, middle, stats[2], stats[3], normal2, before, behind, out, kind.type(eps),
-            *form(approximate, kind),
-        )  # fmt: skip
-        kept = (stats, normal1, weight, packed, lse, mixed, middle, normal2, before, behind)
-        return out.reshape(x.shape), kept
+        plan = _Plan.of(x.shape, parameters[12].shape[1], num_heads, x.dtype)
+        given = [x, *parameters]
+        held = [in_order(a) for a in given]
+        kept, out = np.empty(plan.kept.size, x.dtype), np.empty(x.shape, x.dtype)
+        scratch = np.empty(plan.scratch, x.dtype)
+        table = plan.table(addresses([*held, kept, scratch, out]), is_causal=is_causal)
+        _run(_block.forward, plan, table, _reals(x.dtype, eps, plan.dim, approximate))
+        copies = tuple([a for a, like in zip(held, given, strict=True) if a is not like])
+        return out, (table, kept, copies)
 
     def transformer_block_vjp(
         self,
@@ -84,74 +68,113 @@ class BlockKernels(AffineKernels, AttentionKernels):
         compute: str | None = None,
     ) -> tuple[Array | None, ...]:
         """Return the cotangents of `x` and of all parameters."""
-        if len(aux) == 7:  # noqa: PLR2004 - the default's forward
+        if len(aux) != 3:  # noqa: PLR2004 - the default's forward
             return super().transformer_block_vjp(
                 g, out, aux, x, *parameters, needs=needs, num_heads=num_heads, is_causal=is_causal, eps=eps,
                 approximate=approximate, compute=compute,
             )  # fmt: skip
-        gamma1, _, *_, out_weight, _, gamma2, _, weight1, bias1, weight2, _ = (
-            np.ascontiguousarray(p) for p in parameters
+        plan = _Plan.of(x.shape, parameters[12].shape[1], num_heads, x.dtype)
+        at = in_order(g.astype(x.dtype, copy=False))
+        between, scratch = np.empty(plan.between.size, x.dtype), np.empty(2 * plan.scratch, x.dtype)
+        gx = np.empty(x.shape, x.dtype)
+        found = [
+            np.empty(p.shape, p.dtype) if need else None
+            for p, need in zip(parameters, needs[1:], strict=True)
+        ]
+        table = plan.table_vjp(aux[0], addresses([scratch, at, between, gx, *found]))
+        _run(_block.backward, plan, table, _reals(x.dtype, eps, plan.dim, approximate))
+        return (gx if needs[0] else None, *found)
+
+
+class _Layout:
+    """Arrays in one piece of memory.
+
+    Attributes
+    ----------
+    size : int
+        Elements in all.
+    offsets : array of int64
+        Bytes from the beginning of the first array, which is on a boundary of a cache line, to that of each.
+    """
+
+    def __init__(self, sizes: Sequence[int], kind: Any) -> None:
+        # Not at multiples of a page from each other: a processor would take them for the same address.
+        line = _LINE // kind.itemsize
+        ends = list(itertools.accumulate(-(-n // line) * line + 3 * line for n in sizes))
+        self.size = ends[-1] + line
+        self.offsets = np.array([0, *ends[:-1]], np.int64) * kind.itemsize
+
+    def at(self, address: int) -> Array:
+        """Return where the arrays are in memory that begins at `address`."""
+        return -(-address // _LINE) * _LINE + self.offsets
+
+
+class _Plan:
+    """What programs are told of a block's shapes, and how much memory they need."""
+
+    def __init__(
+        self, shape: tuple[int, ...], hidden: int, heads: int, kind: Any, threads: int
+    ) -> None:
+        batch, time, width = shape
+        n = batch * time
+        self.dim, self.blocks = width // heads, _pool.parts_of(n, width * (width + 2 * hidden) // 8)
+        self.shares = min(self.blocks, threads)
+        self.sizes = np.array(
+            [batch, time, width, heads, hidden, self.blocks, self.shares, 0, product(kind)]
         )
-        stats, normal1, weight, packed, lse, mixed, middle, normal2, before, behind = aux
-        flat, kind = rows_of(x, x.shape[-1]), x.dtype
-        at = rows_of(g.astype(kind, copy=False), g.shape[-1])
-        n, width = flat.shape
-        # ---- the MLP and all in front of it, up to the mixed values
-        blocks = _pool.parts_of(n, cost(out_weight) + 2 * cost(weight1))
-        items = _pool.items_of(blocks)
-        gh = np.empty_like(before)
-        gn, gmiddle, gmixed, gx = (np.empty_like(flat) for _ in range(4))
-        sums, sums1 = np.zeros((4, blocks, width), kind), np.zeros((blocks, before.shape[1]), kind)
-        multiply(
-            _block.rest_vjp, blocks, items, product(kind), blocks, at, out_weight, gamma2, weight1, bias1, weight2, middle,
-            stats[2], stats[3], before, gh, gn, gmiddle, gmixed, sums, sums1, *form(approximate, kind),
-        )  # fmt: skip
-        # ---- attention
-        shape = (*x.shape[:-1], width)
-        gpacked = self._heads_vjp(
-            gmixed.reshape(shape), mixed.reshape(shape), (lse,), packed, num_heads=num_heads, is_causal=is_causal
-        ).reshape(n, 3 * width)  # fmt: skip
-        # ---- the projections to q, k and v, and the first normalisation
-        blocks = _pool.parts_of(n, cost(weight))
-        sums2, sums3 = np.zeros((2, blocks, width), kind), np.zeros((blocks, 3 * width), kind)
-        multiply(
-            _block.norm_affine_vjp, blocks, _pool.items_of(blocks), product(kind), blocks, gpacked, gmiddle, flat, gamma1,
-            weight, stats[0], stats[1], gn, gx, sums2, sums3,
-        )  # fmt: skip
-        # ---- the weights
-        gw, gow = np.empty_like(weight), np.empty_like(out_weight)
-        gw1, gw2 = np.empty_like(weight1), np.empty_like(weight2)
-        pairs = (
-            (behind, at, gw2),
-            (normal2, gh, gw1),
-            (normal1, gpacked, gw),
-            (mixed, gmiddle, gow),
+        row, wide, inner = n * width, 3 * n * width, n * hidden
+        self.kept = _Layout([4 * n, row, wide, n * heads, row, row, row, inner, inner], kind)
+        self.between = _Layout(
+            [inner, row, row, row, wide, self.blocks * (hidden + 9 * width)], kind
         )
-        multiply(
-            _products.weights_vjp, 4 * items, 4 * items, product(kind), items, *(array for pair in pairs for array in pair)
-        )  # fmt: skip
-        gb2, ggamma2, gbeta2, gob = (total(s) for s in sums)
-        (ggamma1, gbeta1), gb = (total(s) for s in sums2), total(sums3)
-        qkv = (
-            part.copy()
-            for i in range(3)
-            for part in (gw[:, i * width : (i + 1) * width], gb[i * width : (i + 1) * width])
-        )
-        found = (
-            gx.reshape(x.shape),
-            ggamma1,
-            gbeta1,
-            *qkv,
-            gow,
-            gob,
-            ggamma2,
-            gbeta2,
-            gw1,
-            total(sums1),
-            gw2,
-            gb2,
-        )
-        return tuple(y if need else None for y, need in zip(found, needs, strict=True))
+        self.scratch = self.shares * _block.scratch(time)
+
+    @staticmethod
+    def of(shape: tuple[int, ...], hidden: int, heads: int, kind: Any) -> _Plan:
+        return _plan(shape, hidden, heads, kind, _pool.items_of(1 << 30))
+
+    def table(self, at: list[int], *, is_causal: bool) -> Array:
+        """Return the table of `_block.forward`.
+
+        `at`: where the inputs are, the memory for what is kept, the scratch memory and the output.
+        """
+        table, n = np.empty(len(_block.FORWARD), np.int64), len(self.sizes)
+        table[:n] = self.sizes
+        table[_CAUSAL] = is_causal
+        table[n:_KEPT], table[_KEPT:-2], table[-2:] = at[:-3], self.kept.at(at[-3]), at[-2:]
+        return table
+
+    def table_vjp(self, forward: Array, at: list[int]) -> Array:
+        """Return the table of `_block.backward`, whose arrays include those of the `forward` table.
+
+        `at`: where the scratch memory, the cotangent of the output and the memory for what comes in between are, and
+        what is written.
+        """
+        table, n = np.empty(len(_block.BACKWARD), np.int64), len(self.sizes)
+        table[: len(forward) - 2] = forward[:-2]
+        table[:n] = self.sizes  # of today: the number of threads may have changed
+        table[_CAUSAL] = forward[_CAUSAL]
+        table[len(forward) - 2 : _BETWEEN] = at[:2]
+        last = _BETWEEN + len(self.between.offsets)
+        table[_BETWEEN:last], table[last:] = self.between.at(at[2]), at[3:]
+        return table
+
+
+_CAUSAL, _KEPT = map(_block.FORWARD.index, ("is_causal", "stats"))
+_BETWEEN = _block.BACKWARD.index("gh")
+_LINE = 64  # bytes
+_plan = lru_cache(256)(_Plan)
+
+
+@lru_cache(64)
+def _reals(kind: Any, eps: float, dim: int, approximate: str) -> Array:
+    """Return what a program computes with, in the dtype of the arrays."""
+    return np.array([eps, 1 / math.sqrt(dim), *form(approximate, kind)], kind)
+
+
+def _run(program: Any, plan: _Plan, table: Array, reals: Array) -> None:
+    with one_blas_thread:
+        _pool.run_program(program(reals.dtype), plan.shares, table, reals)
 
 
 def _fits(x: Array, parameters: Sequence[Array | None]) -> bool:

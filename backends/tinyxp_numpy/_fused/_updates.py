@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import operator
 from typing import Any
@@ -13,7 +12,7 @@ from tinyxp._updates import Defaults
 from tinyxp_numpy import _pool
 from tinyxp_numpy._kernels import _steps
 
-from ._arguments import FLOATS, Array, native
+from ._arguments import FLOATS, Array, addresses, in_order, native
 
 __all__ = ["UpdateKernels"]
 
@@ -45,18 +44,11 @@ class UpdateKernels(Defaults):
         plan = memo.get("plan")
         if plan is None or not plan.is_of(lasting):
             plan = memo["plan"] = _Plan(lasting, ps)
-        if plan.tasks is None or any(
-            g.dtype != p.dtype or g.shape != p.shape for g, p in zip(gs, ps, strict=True)
-        ):
+        if plan.tasks is None or not plan.takes(gs):
             super().adamw_steps(ps, gs, means, squares, largests, memo=memo, **options)
             return
-        held = [np.ascontiguousarray(g) for g in gs]
-        n = len(ps)
-        table = np.zeros((n, 5), np.int64)
-        table[:, 0], table[:, 1] = plan.addresses[:n], _addresses(held)
-        table[:, 2], table[:, 3] = plan.addresses[n : 2 * n], plan.addresses[2 * n : 3 * n]
-        if largests is not None:
-            table[:, 4] = plan.addresses[3 * n :]
+        held = [in_order(g) for g in gs]
+        plan.places[:, 1] = addresses(held)
         kind, (beta1, beta2), step = ps[0].dtype.type, options["betas"], options["step"]
         decay, root = options["weight_decay"], math.sqrt(1 - beta2 ** options["step"])
         numbers = (
@@ -65,21 +57,20 @@ class UpdateKernels(Defaults):
             beta1, 1 - beta1, beta2, 1 - beta2,
             options["eps"] * root, options["lr"] * root / (1 - beta1**step),
         )  # fmt: skip
-        _pool.run(
-            _steps.adamw, len(plan.tasks), plan.weight, np.empty(0, kind), table, plan.tasks, tuple(map(kind, numbers)),
-            options["decoupled"],
-        )  # fmt: skip
+        shares = _pool.items_of(plan.parts)
+        table = np.array([*plan.at, len(plan.tasks), shares, options["decoupled"]], np.int64)
+        _pool.run_program(_steps.adamw(ps[0].dtype), shares, table, np.array(numbers, kind))
 
     def sum_of_squares(self, arrays: list[Array], dtype: Any, /) -> Array:
         """Return the sum of all squares: parts in the arrays' precision, their sum in float64."""
         arrays = [x for x in arrays if x.size]
         if not arrays or not native(*arrays):
             return super().sum_of_squares(arrays or [np.zeros(1, dtype)], dtype)
-        held = [np.ascontiguousarray(x) for x in arrays]
+        held = [in_order(x) for x in arrays]
         tasks, weight = _tasks(held)
         sums = np.empty(len(tasks), held[0].dtype)
         like = np.empty(0, held[0].dtype)
-        _pool.run(_steps.squares, len(tasks), weight, like, _addresses(held), tasks, sums)
+        _pool.run(_steps.squares, len(tasks), weight, like, _table(held), tasks, sums)
         return np.asarray(sums.sum(dtype=np.float64), dtype)
 
     def scale_all(self, arrays: list[Array], factor: Array, /) -> None:
@@ -91,7 +82,7 @@ class UpdateKernels(Defaults):
         tasks, weight = _tasks(arrays)
         kind = arrays[0].dtype.type
         _pool.run(
-            _steps.scale, len(tasks), weight, np.empty(0, kind), _addresses(arrays), tasks, kind(factor)
+            _steps.scale, len(tasks), weight, np.empty(0, kind), _table(arrays), tasks, kind(factor)
         )  # fmt: skip
 
 
@@ -100,7 +91,7 @@ class _Plan:
 
     def __init__(self, arrays: list[Array], ps: list[Array]) -> None:
         self.arrays = arrays
-        self.addresses = _addresses(arrays)
+        self.addresses = _table(arrays)
         fits = all(
             x.flags.carray
             and x.dtype == ps[0].dtype
@@ -108,8 +99,20 @@ class _Plan:
             for x, p in zip(arrays, ps * (len(arrays) // len(ps)), strict=True)
         )
         fits = fits and ps[0].dtype in FLOATS and any(p.size for p in ps)
-        found: tuple[Array | None, int] = _tasks(ps) if fits else (None, 0)
-        self.tasks, self.weight = found
+        self.tasks: Array | None = None
+        if fits:
+            self.tasks, weight = _tasks(ps)
+            self.parts = _pool.parts_of(len(self.tasks), weight)
+            self.places = np.zeros((len(ps), 5), np.int64)
+            columns = self.addresses.reshape(-1, len(ps))
+            self.places[:, 0], self.places[:, 2:4] = columns[0], columns[1:3].T
+            self.places[:, 4:] = columns[3:].T if len(columns) > 3 else 0  # noqa: PLR2004 - without AMSGrad three
+            self.at = addresses([self.places, self.tasks])
+        self.kinds, self.shapes = [p.dtype for p in ps], [p.shape for p in ps]
+
+    def takes(self, gs: list[Array]) -> bool:
+        """Whether gradients have the dtypes and shapes of their parameters."""
+        return [g.dtype for g in gs] == self.kinds and [g.shape for g in gs] == self.shapes
 
     def is_of(self, arrays: list[Array]) -> bool:
         """Whether these are the arrays it was made for."""
@@ -122,13 +125,8 @@ class _Plan:
         return type(None), ()
 
 
-def _addresses(arrays: list[Array]) -> Array:
-    """Return where the elements begin; what takes any array takes four times as long."""
-    try:
-        found = [ctypes.addressof(ctypes.c_char.from_buffer(x)) for x in arrays]
-    except (BufferError, TypeError, ValueError):  # read-only, with gaps or empty
-        found = [x.__array_interface__["data"][0] for x in arrays]
-    return np.array(found, np.int64)
+def _table(arrays: list[Array]) -> Array:
+    return np.array(addresses(arrays), np.int64)
 
 
 def _tasks(arrays: list[Array]) -> tuple[Array, int]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba import carray
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from tinyxp_numpy import _blas
 
-from ._compile import inline
+from ._compile import address, inline, kernel, pointer
 
-__all__ = ["gemm", "product"]
+__all__ = ["gemm", "multiply", "product"]
 
 _ROW_MAJOR = 101  # and 111 for a matrix as it is, 112 for its transpose
 
@@ -55,29 +56,49 @@ def _call(
     return signature, codegen
 
 
+@kernel
+def multiply(
+    product: int, a_turned: bool, b_turned: bool, m: int, n: int, k: int, alpha: Any, a: int, lda: int, b: int, ldb: int,
+    beta: Any, c: int, ldc: int,
+) -> None:  # fmt: skip
+    """Do `gemm` for matrices at the addresses `a`, `b` and `c`, whose rows begin so many elements apart."""
+    if product != 0:
+        ta, tb = np.int32(112 if a_turned else 111), np.int32(112 if b_turned else 111)
+        _call(product, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+        return
+    x, y, z = (
+        carray(pointer(a, alpha), 1),
+        carray(pointer(b, alpha), 1),
+        carray(pointer(c, alpha), 1),
+    )
+    for i in range(m):
+        for j in range(n):
+            total = alpha - alpha
+            for s in range(k):
+                total += (
+                    x[s * lda + i if a_turned else i * lda + s]
+                    * y[j * ldb + s if b_turned else s * ldb + j]
+                )
+            z[i * ldc + j] = alpha * total + (beta * z[i * ldc + j] if beta != 0 else alpha - alpha)
+
+
 @inline
 def gemm(
-    address: int, a_turned: bool, b_turned: bool, alpha: Any, a: Any, b: Any, beta: Any, c: Any
+    product: int, a_turned: bool, b_turned: bool, alpha: Any, a: Any, b: Any, beta: Any, c: Any
 ) -> None:  # fmt: skip
     """Write ``alpha a b + beta c`` into `c`, where `a` and `b` are transposed first if they are `turned`.
 
     Elements of a row are neighbours in all three. Without a BLAS, plain loops do it.
     """
     m, n = c.shape
-    k = a.shape[0] if a_turned else a.shape[1]
-    if m == 0 or n == 0:
-        return
-    size = c.itemsize
-    if address != 0:
-        _call(
-            address, np.int32(112 if a_turned else 111), np.int32(112 if b_turned else 111), m, n, k, alpha,
-            a.ctypes.data, max(a.strides[0] // size, a.shape[1]), b.ctypes.data,
-            max(b.strides[0] // size, b.shape[1]), beta, c.ctypes.data, max(c.strides[0] // size, n),
+    if m > 0 and n > 0:
+        multiply(
+            product, a_turned, b_turned, m, n, a.shape[0] if a_turned else a.shape[1], alpha, address(a), _step(a),
+            address(b), _step(b), beta, address(c), _step(c),
         )  # fmt: skip
-        return
-    for i in range(m):
-        for j in range(n):
-            total = alpha - alpha
-            for s in range(k):
-                total += (a[s, i] if a_turned else a[i, s]) * (b[j, s] if b_turned else b[s, j])
-            c[i, j] = alpha * total + (beta * c[i, j] if beta != 0 else alpha - alpha)
+
+
+@inline
+def _step(x: Any) -> Any:
+    """Return how many elements lie between the beginnings of rows; of a single row a BLAS wants the length."""
+    return max(x.strides[0] // x.itemsize, x.shape[1])

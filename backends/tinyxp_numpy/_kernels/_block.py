@@ -1,19 +1,72 @@
-"""Kernels of a whole transformer block: what stands between two attentions is done row by row, in the cache."""
+"""A whole transformer block as two programs, forward and backward: see `tinyxp_numpy._kernels._team`.
+
+What stands between two attentions is done row by row, in the cache. Rows are divided into blocks, whose sums are taken
+one by one: they depend neither on who works nor on how many do. All arrays are in C order.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from numba import carray
+
 from ._activations import bias_gate, bias_gate_vjp
-from ._blas import gemm
-from ._compile import inline, kernel
+from ._attention import ROWS, attend, attend_vjp
+from ._blas import gemm, multiply
+from ._compile import inline, kernel, pointer, program
 from ._products import cut
 from ._rows import column_sums, layer_norm, layer_norm_vjp
+from ._team import finish, settle, take
 
-__all__ = ["norm_affine", "norm_affine_vjp", "rest", "rest_vjp"]
+__all__ = ["BACKWARD", "FORWARD", "backward", "forward", "scratch"]
+
+SIZES = (
+    "batch", "time", "width", "heads", "hidden", "blocks", "shares", "is_causal", "product",
+)  # fmt: skip
+PARAMETERS = (
+    "gamma1", "beta1", "q_weight", "q_bias", "k_weight", "k_bias", "v_weight", "v_bias", "out_weight", "out_bias",
+    "gamma2", "beta2", "weight1", "bias1", "weight2", "bias2",
+)  # fmt: skip
+KEPT = (
+    "stats", "normal1", "packed", "lse", "mixed", "middle", "normal2", "before", "behind",
+)  # fmt: skip
+FORWARD = (*SIZES, "x", *PARAMETERS, *KEPT, "scratch", "out")
+BACKWARD = (
+    *SIZES, "x", *PARAMETERS, *KEPT, "scratch", "g", "gh", "gn", "gmiddle", "gmixed", "gpacked", "sums", "gx",
+    *(f"g_{name}" for name in PARAMETERS),
+)  # fmt: skip
+
+
+def scratch(time: int) -> int:
+    """Return how many elements a thread needs for attention over `time` positions forward; backward twice as many."""
+    return min(ROWS, time) * (time + 1)
+
+
+# ---------------------------------------------------------------- arrays at addresses
+@inline
+def _row(address: int, n: int, like: Any) -> Any:
+    return carray(pointer(address, like), n)
 
 
 @inline
+def _matrix(address: int, rows: int, columns: int, like: Any) -> Any:
+    return carray(pointer(address, like), (rows, columns))
+
+
+@inline
+def _heads(address: int, batch: int, time: int, heads: int, dim: int, like: Any) -> Any:
+    return carray(pointer(address, like), (batch, time, heads, dim))
+
+
+@inline
+def _three(address: int, batch: int, time: int, heads: int, dim: int, like: Any) -> Any:
+    """Return q, k and v, which stand side by side in each row."""
+    parts = carray(pointer(address, like), (batch, time, 3, heads, dim))
+    return parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+
+
+# ---------------------------------------------------------------- pieces
+@kernel
 def _prefill(start: int, stop: int, x: Any, bias: Any, out: Any) -> None:
     """Write rows of ``x + bias``: to them a product is then added."""
     n = x.shape[1]
@@ -24,79 +77,339 @@ def _prefill(start: int, stop: int, x: Any, bias: Any, out: Any) -> None:
 
 
 @kernel
-def norm_affine(
-    start: int, stop: int, part: int, product: int, x: Any, gamma: Any, beta: Any, weight: Any, bias: Any, mean: Any,
-    rstd: Any, normal: Any, out: Any, eps: Any,
-) -> None:  # fmt: skip
-    """Write rows of the normalised `x`, and of ``normal @ weight + bias``."""
+def _project(product: int, x: Any, weight: Any, bias: Any, out: Any) -> None:
+    """Write ``x @ weight + bias``."""
     one = x.dtype.type(1)
-    layer_norm(start, stop, part, x, gamma, beta, normal, mean, rstd, eps)
-    for i in range(start, stop):
-        out[i] = bias
-    gemm(product, False, False, one, normal[start:stop], weight, one, out[start:stop])
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = bias[j]
+    gemm(product, False, False, one, x, weight, one, out)
 
 
 @kernel
-def rest(
-    start: int, stop: int, part: int, product: int, x: Any, mixed: Any, out_weight: Any, out_bias: Any, gamma: Any,
-    beta: Any, weight1: Any, bias1: Any, weight2: Any, bias2: Any, middle: Any, mean: Any, rstd: Any, normal: Any,
-    before: Any, behind: Any, out: Any, eps: Any, a: Any, b: Any, limit: Any,
-) -> None:  # fmt: skip
-    """Write rows of all that follows attention: projection, residual, normalisation, MLP, residual."""
-    one, zero = x.dtype.type(1), x.dtype.type(0)
-    _prefill(start, stop, x, out_bias, middle)
-    gemm(product, False, False, one, mixed[start:stop], out_weight, one, middle[start:stop])
-    layer_norm(start, stop, part, middle, gamma, beta, normal, mean, rstd, eps)
-    gemm(product, False, False, one, normal[start:stop], weight1, zero, before[start:stop])
-    bias_gate(start, stop, part, before, bias1, behind, a, b, limit)
-    _prefill(start, stop, middle, bias2, out)
-    gemm(product, False, False, one, behind[start:stop], weight2, one, out[start:stop])
+def _multiply_by_turned(product: int, g: Any, weight: Any, beta: Any, out: Any) -> None:
+    """Write ``g @ weight.T + beta out``."""
+    gemm(product, False, True, g.dtype.type(1), g, weight, beta, out)
 
 
 @kernel
-def rest_vjp(
-    start: int, stop: int, part: int, product: int, blocks: int, g: Any, out_weight: Any, gamma: Any, weight1: Any,
-    bias1: Any, weight2: Any, middle: Any, mean: Any, rstd: Any, before: Any, gh: Any, gn: Any, gmiddle: Any, gmixed: Any,
-    sums: Any, sums1: Any, a: Any, b: Any, limit: Any,
+def _weight(
+    product: int, pieces: int, piece: int, n: int, x: int, width: int, g: int, step: int, columns: int, out: int, one: Any
 ) -> None:  # fmt: skip
-    """Write the blocks `start` to `stop` of rows of the cotangents of `rest`, and their sums.
+    """Write a piece of ``x.T @ g`` to the address `out`, unless that is 0: of its rows or columns, where there are more.
 
-    ``sums``: (4, blocks, width), of `g`, of both parameters of the normalisation, and of `gmiddle`.
+    At `x` there are n rows of `width` elements, at `g` rows of `columns` elements, `step` apart.
     """
-    one, zero = g.dtype.type(1), g.dtype.type(0)
-    n = g.shape[0]
-    first, last = n * start // blocks, n * stop // blocks
-    gemm(product, False, True, one, g[first:last], weight2, zero, gh[first:last])
-    for block in range(start, stop):
-        c, d = cut(n, blocks, block)
-        bias_gate_vjp(c, d, block, gh, before, bias1, sums1, a, b, limit)
-    gemm(product, False, True, one, gh[first:last], weight1, zero, gn[first:last])
-    for block in range(start, stop):
-        c, d = cut(n, blocks, block)
-        column_sums(c, d, block, g, sums[0])
-        layer_norm_vjp(
-            c, d, block, gn, middle, gamma, mean, rstd, g, True, gmiddle, sums[1], sums[2]
+    size, zero = carray(pointer(g, one), 1).itemsize, one - one
+    if out == 0:
+        return
+    if width >= columns:
+        a, b = cut(width, pieces, piece)
+        multiply(
+            product, True, False, b - a, columns, n, one, x + a * size, width, g, step, zero, out + a * columns * size,
+            columns,
         )  # fmt: skip
-        column_sums(c, d, block, gmiddle, sums[3])
-    gemm(product, False, True, one, gmiddle[first:last], out_weight, zero, gmixed[first:last])
+    else:
+        a, b = cut(columns, pieces, piece)
+        multiply(
+            product, True, False, width, b - a, n, one, x, width, g + a * size, step, zero, out + a * size, columns
+        )  # fmt: skip
 
 
 @kernel
-def norm_affine_vjp(
-    start: int, stop: int, part: int, product: int, blocks: int, g: Any, residual: Any, x: Any, gamma: Any, weight: Any,
-    mean: Any, rstd: Any, gn: Any, gx: Any, sums: Any, sums1: Any,
-) -> None:  # fmt: skip
-    """Write the blocks `start` to `stop` of rows of the cotangents of `norm_affine`, plus `residual`.
+def _add_up(sums: Any, first: int, address: int, n: int) -> None:
+    """Write the sums of columns of blocks, from the column `first` on, to a row at `address`, unless that is 0."""
+    if address == 0:
+        return
+    out = _row(address, n, sums)
+    for j in range(n):
+        out[j] = sums[0, first + j]
+    for i in range(1, sums.shape[0]):
+        row = sums[i, first : first + n]
+        for j in range(n):
+            out[j] += row[j]
 
-    ``sums``: (2, blocks, width), of both parameters of the normalisation; ``sums1`` of `g`.
-    """
-    one, zero = g.dtype.type(1), g.dtype.type(0)
-    n = g.shape[0]
-    first, last = n * start // blocks, n * stop // blocks
-    gemm(product, False, True, one, g[first:last], weight, zero, gn[first:last])
-    for block in range(start, stop):
-        c, d = cut(n, blocks, block)
-        column_sums(c, d, block, g, sums1)
-        layer_norm_vjp(
-            c, d, block, gn, x, gamma, mean, rstd, residual, True, gx, sums[0], sums[1]
+
+# ---------------------------------------------------------------- forward
+@kernel
+def _project_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
+    """Do for rows the first normalisation and its projections to q, k and v, side by side."""
+    n, width, shares, product, eps = t.batch * t.time, t.width, t.shares, t.product, numbers[0]
+    x, stats = _matrix(t.x, n, width, numbers), _matrix(t.stats, 4, n, numbers)
+    gamma, beta = _row(t.gamma1, width, numbers), _row(t.beta1, width, numbers)
+    normal, packed = _matrix(t.normal1, n, width, numbers), _matrix(t.packed, n, 3 * width, numbers)
+    while True:
+        item = take(board, 0, shares, run, member)
+        if item < 0:
+            return
+        start, stop = cut(n, shares, item)
+        layer_norm(start, stop, 0, x, gamma, beta, normal, stats[0], stats[1], eps)
+        for i in range(3):
+            at, bias_at = (
+                (t.q_weight, t.q_bias)
+                if i == 0
+                else (t.k_weight, t.k_bias)
+                if i == 1
+                else (t.v_weight, t.v_bias)
+            )
+            weight, bias = _matrix(at, width, width, numbers), _row(bias_at, width, numbers)
+            out = packed[start:stop, i * width : (i + 1) * width]
+            _project(product, normal[start:stop], weight, bias, out)
+        finish(board, 0)
+
+
+@kernel
+def _attend_heads(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
+    """Do for heads the attention."""
+    batch, time, heads, rows = t.batch, t.time, t.heads, min(ROWS, t.time)
+    q, k, v = _three(t.packed, batch, time, heads, t.width // heads, numbers)
+    mixed = _heads(t.mixed, batch, time, heads, t.width // heads, numbers)
+    lse = carray(pointer(t.lse, numbers), (batch, heads, time))
+    size = rows * (time + 1)
+    mine = _row(t.scratch + member * size * numbers.itemsize, size, numbers)
+    scores, inverse = mine[: rows * time].reshape((rows, time)), mine[rows * time :]
+    while True:
+        item = take(board, 1, batch * heads, run, member)
+        if item < 0:
+            return
+        i, h = item // heads, item % heads
+        attend(
+            t.product, q[i, :, h], k[i, :, h], v[i, :, h], scores, False, t.is_causal != 0, numbers[1], scores,
+            inverse, mixed[i, :, h], lse[i, h],
         )  # fmt: skip
+        finish(board, 1)
+
+
+@kernel
+def _feed_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
+    """Do for rows the projection of what attention gave, the second normalisation, the MLP."""
+    n, width, hidden, shares, product = t.batch * t.time, t.width, t.hidden, t.shares, t.product
+    eps, a, b, limit = numbers[0], numbers[2], numbers[3], numbers[4]
+    one, zero = numbers.dtype.type(1), numbers.dtype.type(0)
+    x, stats = _matrix(t.x, n, width, numbers), _matrix(t.stats, 4, n, numbers)
+    out_weight, out_bias = (
+        _matrix(t.out_weight, width, width, numbers),
+        _row(t.out_bias, width, numbers),
+    )
+    gamma, beta = _row(t.gamma2, width, numbers), _row(t.beta2, width, numbers)
+    weight1, bias1 = _matrix(t.weight1, width, hidden, numbers), _row(t.bias1, hidden, numbers)
+    weight2, bias2 = _matrix(t.weight2, hidden, width, numbers), _row(t.bias2, width, numbers)
+    mixed, middle = _matrix(t.mixed, n, width, numbers), _matrix(t.middle, n, width, numbers)
+    normal, out = _matrix(t.normal2, n, width, numbers), _matrix(t.out, n, width, numbers)
+    before, behind = _matrix(t.before, n, hidden, numbers), _matrix(t.behind, n, hidden, numbers)
+    while True:
+        item = take(board, 2, shares, run, member)
+        if item < 0:
+            return
+        start, stop = cut(n, shares, item)
+        _prefill(start, stop, x, out_bias, middle)
+        gemm(product, False, False, one, mixed[start:stop], out_weight, one, middle[start:stop])
+        layer_norm(start, stop, 0, middle, gamma, beta, normal, stats[2], stats[3], eps)
+        gemm(product, False, False, one, normal[start:stop], weight1, zero, before[start:stop])
+        bias_gate(start, stop, 0, before, bias1, behind, a, b, limit)
+        _prefill(start, stop, middle, bias2, out)
+        gemm(product, False, False, one, behind[start:stop], weight2, one, out[start:stop])
+        finish(board, 2)
+
+
+@program(*FORWARD)
+def forward(board: Any, table: Any, reals: Any, run: int, member: int) -> None:
+    """Write ``y = x + attention(norm(x))`` and ``y + mlp(norm(y))``."""
+    t, numbers = carray(table, 1)[0], carray(reals, 5)
+    shares, heads = t.shares, t.batch * t.heads
+    if member >= shares:
+        return
+    _project_rows(board, t, numbers, run, member)
+    if settle(board, 0, shares, run, member):
+        _attend_heads(board, t, numbers, run, member)
+        if settle(board, 1, heads, run, member):
+            _feed_rows(board, t, numbers, run, member)
+            settle(board, 2, shares, run, member)
+
+
+# ---------------------------------------------------------------- backward
+@inline
+def _sums(t: Any, blocks: int, numbers: Any) -> Any:
+    """Return for each block of rows the sums of gh and of gpacked, and those of six arrays of the width, one by one.
+
+    They are of g, of gmiddle, and of what belongs to the scale and the shift of the first and the second normalisation.
+    """
+    width, hidden, size = t.width, t.hidden, numbers.itemsize
+    inner = _matrix(t.sums, blocks, hidden, numbers)
+    wide = _matrix(t.sums + blocks * hidden * size, blocks, 3 * width, numbers)
+    six = carray(
+        pointer(t.sums + blocks * (hidden + 3 * width) * size, numbers), (6, blocks, width)
+    )
+    return inner, wide, six
+
+
+@kernel
+def _feed_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
+    """Go for rows back through `_feed_rows`, and take the sums for its vectors."""
+    n, width, hidden, shares, product = t.batch * t.time, t.width, t.hidden, t.shares, t.product
+    blocks, a, b, limit, zero = t.blocks, numbers[2], numbers[3], numbers[4], numbers.dtype.type(0)
+    stats, g = _matrix(t.stats, 4, n, numbers), _matrix(t.g, n, width, numbers)
+    sums1, wide, sums = _sums(t, blocks, numbers)
+    gamma, bias1 = _row(t.gamma2, width, numbers), _row(t.bias1, hidden, numbers)
+    out_weight = _matrix(t.out_weight, width, width, numbers)
+    weight1, weight2 = (
+        _matrix(t.weight1, width, hidden, numbers),
+        _matrix(t.weight2, hidden, width, numbers),
+    )
+    middle, before = _matrix(t.middle, n, width, numbers), _matrix(t.before, n, hidden, numbers)
+    gh, gn = _matrix(t.gh, n, hidden, numbers), _matrix(t.gn, n, width, numbers)
+    gmiddle, gmixed = _matrix(t.gmiddle, n, width, numbers), _matrix(t.gmixed, n, width, numbers)
+    while True:
+        item = take(board, 0, shares, run, member)
+        if item < 0:
+            return
+        first, last = cut(blocks, shares, item)
+        start, stop = n * first // blocks, n * last // blocks
+        sums1[first:last], wide[first:last] = zero, zero
+        for i in range(6):
+            sums[i, first:last] = zero
+        _multiply_by_turned(product, g[start:stop], weight2, zero, gh[start:stop])
+        for block in range(first, last):
+            c, d = cut(n, blocks, block)
+            bias_gate_vjp(c, d, block, gh, before, bias1, sums1, a, b, limit)
+        _multiply_by_turned(product, gh[start:stop], weight1, zero, gn[start:stop])
+        for block in range(first, last):
+            c, d = cut(n, blocks, block)
+            column_sums(c, d, block, g, sums[0])
+            layer_norm_vjp(
+                c, d, block, gn, middle, gamma, stats[2], stats[3], g, True, gmiddle, sums[4], sums[5]
+            )  # fmt: skip
+            column_sums(c, d, block, gmiddle, sums[1])
+        _multiply_by_turned(product, gmiddle[start:stop], out_weight, zero, gmixed[start:stop])
+        finish(board, 0)
+
+
+@kernel
+def _attend_heads_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
+    """Go for heads back through attention."""
+    batch, time, heads, rows = t.batch, t.time, t.heads, min(ROWS, t.time)
+    dim = t.width // heads
+    q, k, v = _three(t.packed, batch, time, heads, dim, numbers)
+    gq, gk, gv = _three(t.gpacked, batch, time, heads, dim, numbers)
+    mixed, gmixed = (
+        _heads(t.mixed, batch, time, heads, dim, numbers),
+        _heads(t.gmixed, batch, time, heads, dim, numbers),
+    )
+    lse = carray(pointer(t.lse, numbers), (batch, heads, time))
+    size = 2 * rows * (time + 1)
+    mine = _row(t.scratch + member * size * numbers.itemsize, 2 * rows * time, numbers)
+    scores, slopes = (
+        mine[: rows * time].reshape((rows, time)),
+        mine[rows * time :].reshape((rows, time)),
+    )
+    while True:
+        item = take(board, 1, batch * heads, run, member)
+        if item < 0:
+            return
+        i, h = item // heads, item % heads
+        attend_vjp(
+            t.product, gmixed[i, :, h], mixed[i, :, h], lse[i, h], q[i, :, h], k[i, :, h], v[i, :, h], scores, False,
+            t.is_causal != 0, numbers[1], scores, slopes, gq[i, :, h], gk[i, :, h], gv[i, :, h],
+        )  # fmt: skip
+        finish(board, 1)
+
+
+@kernel
+def _project_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
+    """Go for rows back through `_project_rows`, and take the sums for its vectors."""
+    n, width, shares, product, blocks = t.batch * t.time, t.width, t.shares, t.product, t.blocks
+    one, zero = numbers.dtype.type(1), numbers.dtype.type(0)
+    x, stats, gamma = (
+        _matrix(t.x, n, width, numbers),
+        _matrix(t.stats, 4, n, numbers),
+        _row(t.gamma1, width, numbers),
+    )
+    q_weight = _matrix(t.q_weight, width, width, numbers)
+    k_weight = _matrix(t.k_weight, width, width, numbers)
+    v_weight = _matrix(t.v_weight, width, width, numbers)
+    gpacked, gn = _matrix(t.gpacked, n, 3 * width, numbers), _matrix(t.gn, n, width, numbers)
+    gmiddle, gx = _matrix(t.gmiddle, n, width, numbers), _matrix(t.gx, n, width, numbers)
+    gq, gk, gv = gpacked[:, :width], gpacked[:, width : 2 * width], gpacked[:, 2 * width :]
+    _, wide, sums = _sums(t, blocks, numbers)
+    while True:
+        item = take(board, 2, shares, run, member)
+        if item < 0:
+            return
+        first, last = cut(blocks, shares, item)
+        start, stop = n * first // blocks, n * last // blocks
+        _multiply_by_turned(product, gq[start:stop], q_weight, zero, gn[start:stop])
+        _multiply_by_turned(product, gk[start:stop], k_weight, one, gn[start:stop])
+        _multiply_by_turned(product, gv[start:stop], v_weight, one, gn[start:stop])
+        for block in range(first, last):
+            c, d = cut(n, blocks, block)
+            column_sums(c, d, block, gpacked, wide)
+            layer_norm_vjp(
+                c, d, block, gn, x, gamma, stats[0], stats[1], gmiddle, True, gx, sums[2], sums[3]
+            )  # fmt: skip
+        finish(board, 2)
+
+
+@kernel
+def _weights_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
+    """Multiply for each weight, in as many pieces as there are shares, then add up for vectors."""
+    n, width, hidden, shares, product = t.batch * t.time, t.width, t.hidden, t.shares, t.product
+    one, wide, skipped = numbers.dtype.type(1), 3 * width, width * numbers.itemsize
+    while True:
+        item = take(board, 3, 6 * shares + 1, run, member)
+        if item < 0:
+            return
+        p, which = item // 6, item % 6
+        if p == shares:
+            _vectors_vjp(t, numbers)
+        elif which == 0:
+            _weight(product, shares, p, n, t.behind, hidden, t.g, width, width, t.g_weight2, one)
+        elif which == 1:
+            _weight(product, shares, p, n, t.normal2, width, t.gh, hidden, hidden, t.g_weight1, one)
+        elif which == 2:  # noqa: PLR2004 - the third
+            _weight(
+                product, shares, p, n, t.mixed, width, t.gmiddle, width, width, t.g_out_weight, one
+            )
+        elif which == 3:  # noqa: PLR2004 - the fourth
+            _weight(
+                product, shares, p, n, t.normal1, width, t.gpacked, wide, width, t.g_q_weight, one
+            )
+        elif which == 4:  # noqa: PLR2004 - the fifth
+            at = t.gpacked + skipped
+            _weight(product, shares, p, n, t.normal1, width, at, wide, width, t.g_k_weight, one)
+        else:
+            at = t.gpacked + 2 * skipped
+            _weight(product, shares, p, n, t.normal1, width, at, wide, width, t.g_v_weight, one)
+        finish(board, 3)
+
+
+@kernel
+def _vectors_vjp(t: Any, numbers: Any) -> None:
+    width = t.width
+    sums1, wide, sums = _sums(t, t.blocks, numbers)
+    _add_up(sums1, 0, t.g_bias1, t.hidden)
+    _add_up(wide, 0, t.g_q_bias, width)
+    _add_up(wide, width, t.g_k_bias, width)
+    _add_up(wide, 2 * width, t.g_v_bias, width)
+    _add_up(sums[0], 0, t.g_bias2, width)
+    _add_up(sums[1], 0, t.g_out_bias, width)
+    _add_up(sums[2], 0, t.g_gamma1, width)
+    _add_up(sums[3], 0, t.g_beta1, width)
+    _add_up(sums[4], 0, t.g_gamma2, width)
+    _add_up(sums[5], 0, t.g_beta2, width)
+
+
+@program(*BACKWARD)
+def backward(board: Any, table: Any, reals: Any, run: int, member: int) -> None:
+    """Write the cotangents of `x` and of all parameters whose address is not 0."""
+    t, numbers = carray(table, 1)[0], carray(reals, 5)
+    shares, heads = t.shares, t.batch * t.heads
+    if member >= shares:
+        return
+    _feed_rows_vjp(board, t, numbers, run, member)
+    if settle(board, 0, shares, run, member):
+        _attend_heads_vjp(board, t, numbers, run, member)
+        if settle(board, 1, heads, run, member):
+            _project_rows_vjp(board, t, numbers, run, member)
+            if settle(board, 2, shares, run, member):
+                _weights_vjp(board, t, numbers, run, member)
+                settle(board, 3, 6 * shares + 1, run, member)

@@ -6,12 +6,14 @@ import sys
 from functools import cache
 from typing import Any
 
-from numba import njit
+import numpy as np
+from numba import cfunc, njit
 from numba.core import event, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 from numba.np.numpy_support import from_dtype
 
-__all__ = ["inline", "kernel", "kernel_for_any_layout", "pointer"]
+__all__ = ["address", "inline", "kernel", "kernel_for_any_layout", "pointer", "program"]
 
 # Sums may be taken in any order and products contracted, which is what lets loops be vectorised. NaN and
 # infinity keep their meaning: kernels propagate them as the composites do.
@@ -29,8 +31,8 @@ def kernel_for_any_layout(*kinds: str) -> Any:
     ----------
     *kinds : str
         Of each argument behind ``start, stop, part``: ``"int"``, ``"bool"``, ``"real"``, or a number of axes,
-        with ``"!"`` where the array is only read and may be marked so. One compilation serves arrays in C order
-        and views alike.
+        with ``"!"`` where the array is only read and may be marked so, and ``"c"`` where it is in C order. For the
+        others one compilation serves arrays in C order and views alike.
     """
 
     def decorate(function: Any) -> Any:
@@ -39,12 +41,39 @@ def kernel_for_any_layout(*kinds: str) -> Any:
             real = from_dtype(dtype)
             known = {"int": types.int64, "bool": types.boolean, "real": real}
             given = [
-                known[k] if k in known else types.Array(real, int(k[0]), "A", readonly="!" in k)
+                known[k]
+                if k in known
+                else types.Array(real, int(k[0]), "C" if "c" in k else "A", readonly="!" in k)
                 for k in kinds
             ]
             return njit(types.void(*[types.int64] * 3, *given), **_OPTIONS)(function)
 
         return compiled
+
+    return decorate
+
+
+def program(*names: str) -> Any:
+    """Decorate ``function(board, table, reals, run, member)`` to become ``function(dtype)``, an address.
+
+    What is there is a program for that dtype, which `tinyxp_numpy._kernels._team.lead` calls. `board` is a pointer to
+    int64, `reals` to the dtype, `table` to a record of integers: sizes and addresses.
+
+    Parameters
+    ----------
+    *names : str
+        The fields of the record.
+    """
+    record = from_dtype(np.dtype([(name, np.int64) for name in names]))
+
+    def decorate(function: Any) -> Any:
+        @cache
+        def compiled(dtype: Any) -> Any:
+            known = [types.CPointer(t) for t in (types.int64, record, from_dtype(dtype))]
+            signature = types.void(*known, types.int64, types.int64)
+            return cfunc(signature, cache=True, fastmath=FAST, error_model="numpy")(function)
+
+        return lambda dtype: compiled(dtype).address
 
     return decorate
 
@@ -72,10 +101,21 @@ event.register("numba:compile", _Herald())
 
 @intrinsic  # type: ignore[untyped-decorator]  # typed in some releases of Numba only
 def pointer(typingctx: Any, address: Any, like: Any) -> Any:
-    """Return the integer `address` as a pointer to elements of the dtype of the array `like`."""
-    result = types.CPointer(like.dtype)
+    """Return the integer `address` as a pointer to elements of the dtype of `like`, an array or a number."""
+    result = types.CPointer(like.dtype if isinstance(like, types.Array) else like)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(result))
 
     return result(address, like), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # typed in some releases of Numba only
+def address(typingctx: Any, array: Any) -> Any:
+    """Return where the first element is: ``array.ctypes.data`` takes long to compile."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.int64))
+
+    return types.int64(array), codegen

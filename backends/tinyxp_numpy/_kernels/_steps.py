@@ -7,43 +7,58 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from ._compile import kernel, pointer
+from ._compile import inline, kernel, pointer, program
+from ._team import finish, settle, take
 
-__all__ = ["adamw", "scale", "scatter_rows", "squares"]
+__all__ = ["ADAMW", "adamw", "scale", "scatter_rows", "squares"]
+
+_INTEGERS = np.empty(0, np.int64)
+
+
+ADAMW = ("places", "tasks", "count", "shares", "decoupled")
+
+
+@program(*ADAMW)
+def adamw(board: Any, table: Any, numbers: Any, run: int, member: int) -> None:
+    """Go one step of AdamW.
+
+    At ``places`` a row of addresses for each parameter: of itself, its gradient, both means, and the largest square or 0.
+    At ``tasks`` so many rows of (parameter, first element, number of elements). `numbers`: the sign of the gradient,
+    decay, factors of the means, the constant beside the root, the step's length.
+    """
+    t, like = carray(table, 1)[0], carray(numbers, 8)
+    if member >= t.shares:
+        return
+    tasks = carray(_integers(t.tasks), (t.count, 3))
+    while True:
+        task = take(board, 0, t.count, run, member)
+        if task < 0:
+            break
+        which, first, n = tasks[task]
+        _adamw(carray(_integers(t.places + 40 * which), 5), first, n, t.decoupled != 0, like)
+        finish(board, 0)
+    settle(board, 0, t.count, run, member)
+
+
+@inline
+def _integers(address: int) -> Any:
+    return pointer(address, _INTEGERS)
 
 
 @kernel
-def adamw(
-    start: int, stop: int, part: int, like: Any, table: Any, tasks: Any, numbers: Any, decoupled: bool,
-) -> None:  # fmt: skip
-    """Go one step of AdamW in the tasks `start` to `stop`.
-
-    `table`: a row of addresses for each parameter, of itself, its gradient, both means and the largest square
-    or 0. `tasks`: rows of (parameter, first element, number of elements). `numbers`: the sign of the gradient,
-    decay, factors of the means, the constant beside the root, the step's length.
-    """
-    sign, decay, beta1, rest1, beta2, rest2, eps, length = numbers
-    one, zero = like.dtype.type(1), like.dtype.type(0)
+def _adamw(places: Any, first: int, n: int, decoupled: bool, numbers: Any) -> None:
+    """Go one step with `n` elements of a parameter."""
+    sign, decay, beta1, rest1 = numbers[0], numbers[1], numbers[2], numbers[3]
+    beta2, rest2, eps, length = numbers[4], numbers[5], numbers[6], numbers[7]
+    one, zero = numbers.dtype.type(1), numbers.dtype.type(0)
     shrink = one - decay if decoupled else one
     added = zero if decoupled else decay
-    for t in range(start, stop):
-        which, first, n = tasks[t]
-        skipped = first * like.itemsize
-        p = carray(pointer(table[which, 0] + skipped, like), n)
-        g = carray(pointer(table[which, 1] + skipped, like), n)
-        mean = carray(pointer(table[which, 2] + skipped, like), n)
-        square = carray(pointer(table[which, 3] + skipped, like), n)
-        if table[which, 4] == 0:
-            for j in range(n):
-                w = p[j] * shrink
-                d = g[j] * sign + added * p[j]
-                m = beta1 * mean[j] + rest1 * d
-                v = beta2 * square[j] + rest2 * d * d
-                mean[j] = m
-                square[j] = v
-                p[j] = w - length * m / (np.sqrt(v) + eps)
-            continue
-        largest = carray(pointer(table[which, 4] + skipped, like), n)
+    skipped = first * numbers.itemsize
+    p = carray(pointer(places[0] + skipped, numbers), n)
+    g = carray(pointer(places[1] + skipped, numbers), n)
+    mean = carray(pointer(places[2] + skipped, numbers), n)
+    square = carray(pointer(places[3] + skipped, numbers), n)
+    if places[4] == 0:
         for j in range(n):
             w = p[j] * shrink
             d = g[j] * sign + added * p[j]
@@ -51,10 +66,20 @@ def adamw(
             v = beta2 * square[j] + rest2 * d * d
             mean[j] = m
             square[j] = v
-            top = largest[j]
-            top = v if (v > top or v != v) else top  # noqa: PLR0124 - true for NaN
-            largest[j] = top
-            p[j] = w - length * m / (np.sqrt(top) + eps)
+            p[j] = w - length * m / (np.sqrt(v) + eps)
+        return
+    largest = carray(pointer(places[4] + skipped, numbers), n)
+    for j in range(n):
+        w = p[j] * shrink
+        d = g[j] * sign + added * p[j]
+        m = beta1 * mean[j] + rest1 * d
+        v = beta2 * square[j] + rest2 * d * d
+        mean[j] = m
+        square[j] = v
+        top = largest[j]
+        top = v if (v > top or v != v) else top  # noqa: PLR0124 - true for NaN
+        largest[j] = top
+        p[j] = w - length * m / (np.sqrt(top) + eps)
 
 
 @kernel
