@@ -29,6 +29,7 @@ from tinyxp.nn import (
     TransformerBlock,
     init,
 )
+from tinyxp.nn._module import is_plain
 from tinyxp.random import Generator, default_generator
 
 if TYPE_CHECKING:
@@ -226,11 +227,17 @@ class GPT(Module):
             return out[0]
         start = caches[0].length if caches else 0
         self._check(tokens, start)
-        positions = tinyxp.arange(start, start + tokens.shape[1], device=tokens.device)
-        mask = None
-        if padding is not None:
-            positions, mask = _padded(positions, padding, start + tokens.shape[1])
-        x = self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))
+        stop, mask = start + tokens.shape[1], None
+        if padding is None and is_plain(self.position_embedding, Embedding):
+            places = self.position_embedding.weight[
+                start:stop
+            ]  # they follow each other in the table
+        else:
+            positions = tinyxp.arange(start, stop, device=tokens.device)
+            if padding is not None:
+                positions, mask = _padded(positions, padding, stop)
+            places = self.position_embedding(positions)
+        x = self.dropout(self.token_embedding(tokens) + places)
         for i, block in enumerate(self.blocks):
             if self.checkpoint and not caches:
                 x = checkpoint(partial(block, mask=mask, is_causal=True), x)
