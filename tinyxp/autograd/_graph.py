@@ -392,11 +392,22 @@ class _Walk:
             _check_nan(node, results)
         made = not node.op.passes and node.op.custom is None
         xp = namespace() if self.taped else node.device.xp
+        arrived = self.arrived
         for p, index, r, need in zip(parents, node.indices, results, needs, strict=False):
-            if p is not None and need and r is not None:
-                aval: Any = p.aval
-                value, new = fit(xp, r, aval if p.nout == 1 else aval[index])
-                self.add(p, index, value, owned=made or new)
+            if p is None or not need or r is None:
+                continue
+            aval: Any = p.aval
+            if (
+                made
+                and p.nout == 1
+                and r.dtype is aval.dtype
+                and r.shape == aval.shape
+                and p not in arrived
+            ):
+                arrived[p] = r  # all that the rest would do
+                continue
+            value, new = fit(xp, r, aval if p.nout == 1 else aval[index])
+            self.add(p, index, value, owned=made or new)
 
     def _is_end(self, node: Node) -> bool:
         """Whether `node` is asked for, and nothing before it: what it saved is not needed, and not ours to free."""

@@ -409,7 +409,12 @@ def _save(
             kept.append(a)
         elif i < len(read) and read[i]:
             kept.append(raws[i])
-            save_mark(a, checks)
+            if (
+                a._alias is None and type(a._node) is Leaf
+            ):  # a parameter: all that `save_mark` would do
+                checks.append((a, a._version))
+            else:
+                save_mark(a, checks)
         else:
             node = a._node
             if node is not None:

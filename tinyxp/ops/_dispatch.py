@@ -487,7 +487,10 @@ def fused(name: str) -> Callable[..., Tensor]:
     def function(*args: Any, **kwargs: Any) -> Tensor:
         if CASTING:
             args, kwargs = _autocast.fused_arguments(name, args, kwargs)
-        tensors = [fresh(a) for a in args if type(a) in TENSORS]
+        tensors = [a for a in args if type(a) in TENSORS]
+        for t in tensors:
+            if t._alias is not None:
+                fresh(t)
         device = device_of(name, tensors)
         raws = [a._raw if type(a) in TENSORS else a for a in args]
         line, entry = (fast, name) if MODE.fused else (plain, plain_name)

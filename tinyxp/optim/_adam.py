@@ -133,13 +133,18 @@ class Adam(Optimizer):
     ) -> None:
         batches: dict[Any, list[Tensor]] = {}
         names, known = self.slots(group), self.state.get
+        needed, key, kind, half = {*names, "step"}, None, None, False
         for p in params:
-            state, half = known(p), is_half(p)
-            if half or state is None or not state.keys() >= {*names, "step"}:
+            state, dtype = known(p), p._raw.dtype
+            if dtype is not kind:  # most are like the one before
+                kind, half = dtype, is_half(p)
+            if half or state is None or not state.keys() >= needed:
                 self._begin(p, group)
                 state = self.state[p]
-            step = int(state.get("step", 0)) + 1
-            batches.setdefault((id(p._device), step, half), []).append(p)
+            mine = (p._device, int(state.get("step", 0)) + 1, half)
+            if mine != key:
+                key, batch = mine, batches.setdefault((id(p._device), *mine[1:]), [])
+            batch.append(p)
         for (_, step, half), batch in batches.items():
             device, states = batch[0]._device, [self.state[p] for p in batch]
             slots = [self._raws([state[name] for state in states], batch) for name in names]
