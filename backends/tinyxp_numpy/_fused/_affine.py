@@ -13,12 +13,29 @@ from tinyxp_numpy import _extras, _pool
 from tinyxp_numpy._kernels import _activations, _dropout, _products, _steps
 from tinyxp_numpy._kernels._blas import product
 
-from ._arguments import Array, Arrays, cost, is_affine, multiply, native, rows_of, total, vector
+from ._arguments import (
+    Array,
+    Arrays,
+    addresses,
+    cost,
+    in_order,
+    is_affine,
+    multiply,
+    native,
+    rows_of,
+    run_program,
+    total,
+    vector,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["AffineKernels", "form"]
+
+_EAGER = (
+    4  # a program is shared by threads where it takes a quarter of what another kernel must take
+)
 
 
 class AffineKernels(Defaults):
@@ -45,26 +62,18 @@ class AffineKernels(Defaults):
         """Return the cotangents of `x`, `weight` and `bias`."""
         if not (_maps(x, weight, bias) and native(g, x, weight, bias) and product(g.dtype)):
             return super().linear_vjp(g, out, aux, x, weight, bias, needs=needs)
-        at, flat, weight = (
-            rows_of(g, g.shape[-1]),
-            rows_of(x, x.shape[-1]),
-            np.ascontiguousarray(weight),
+        flat, kind = rows_of(x, x.shape[-1]), x.dtype
+        found = [
+            np.empty(a.shape, kind) if need else None
+            for a, need in zip((x, weight, bias), needs, strict=True)
+        ]
+        held = [in_order(a) for a in (flat, weight, rows_of(g, g.shape[-1]))]
+        sizes = _sizes(flat, weight)
+        sums = np.empty((sizes[3] if needs[2] else 0, weight.shape[1]), kind)
+        run_program(
+            _products.affine_vjp, sizes[4], [*sizes, *addresses([*held, sums, *found])], kind
         )
-        n, width = at.shape
-        kind, blocks = x.dtype, _pool.parts_of(n, cost(weight))
-        items = _pool.items_of(blocks)
-        gx = np.empty_like(flat) if needs[0] else np.empty((0, 0), kind)
-        gw = np.empty_like(weight) if needs[1] else np.empty((0, 0), kind)
-        sums = np.zeros((blocks, width) if needs[2] else (0, 0), kind)
-        multiply(
-            _products.affine_vjp, 2 * items, 2 * items if blocks > 1 else 1, product(kind), items, blocks, at, flat,
-            weight, gx, gw, sums,
-        )  # fmt: skip
-        return (
-            gx.reshape(x.shape) if needs[0] else None,
-            gw if needs[1] else None,
-            total(sums) if needs[2] else None,
-        )
+        return tuple(found)
 
     def embedding_vjp(
         self,
@@ -232,7 +241,7 @@ class AffineKernels(Defaults):
         gw2 = np.empty_like(weight2) if needs[3] else none
         multiply(
             _products.weights_vjp, 2 * items, 2 * items if blocks > 1 else 1, product(kind), items, behind, at, gw2, flat,
-            gh, gw1, none, none, none, none, none, none,
+            gh, gw1,
         )  # fmt: skip
         found = (gx.reshape(x.shape) if needs[0] else None, gw1, total(sums1), gw2, total(sums2))
         return tuple(x if need else None for x, need in zip(found, needs, strict=True))
@@ -257,14 +266,17 @@ def _is_mlp(x: Array, *parameters: Array | None) -> bool:
 def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
     """Return ``x @ weight + bias`` as a matrix."""
     flat, kind = rows_of(x, x.shape[-1]), x.dtype
-    out = np.empty((len(flat), weight.shape[1]), kind)
-    added = np.empty(0, kind) if bias is None else np.ascontiguousarray(bias)
-    weight = np.ascontiguousarray(weight)
-    multiply(
-        _products.affine, len(flat), _pool.items_of(_pool.parts_of(len(flat), cost(weight))), product(kind), flat,
-        weight, added, out,
-    )  # fmt: skip
+    out, sizes = np.empty((len(flat), weight.shape[1]), kind), _sizes(flat, weight)
+    held = [None if a is None else in_order(a) for a in (flat, weight, bias)]
+    run_program(_products.affine, sizes[4], [*sizes, *addresses([*held, out])], kind)
     return out
+
+
+def _sizes(x: Array, weight: Array) -> tuple[int, ...]:
+    """Return the numbers that programs of an affine map find in front of the addresses."""
+    (n, inner), each = x.shape, cost(weight)
+    shares = _pool.items_of(min(n, _pool.parts_of(n, _EAGER * each)))
+    return n, inner, weight.shape[1], _pool.parts_of(n, each), shares, product(x.dtype)
 
 
 def form(name: str, kind: Any) -> tuple[Any, Any, Any]:

@@ -24,8 +24,8 @@ __all__ = [
     "is_affine",
     "multiply",
     "native",
-    "one_blas_thread",
     "rows_of",
+    "run_program",
     "total",
     "vector",
 ]
@@ -70,6 +70,15 @@ def multiply(kernel: Any, n: int, parts: int, *args: Any) -> None:
     """Run a kernel that multiplies matrices on `parts` ranges of `n` rows or items."""
     with one_blas_thread:
         _pool.run_parts(kernel, n, parts, *args)
+
+
+def run_program(
+    program: Any, shares: int, table: Sequence[int] | Array, kind: Any, reals: Any = (1,)
+) -> None:
+    """Run a program that multiplies matrices, in the dtype `kind`."""
+    table, reals = np.asarray(table, np.int64), np.asarray(reals, kind)
+    with one_blas_thread:
+        _pool.run_program(program(kind), shares, table, reals)
 
 
 def total(sums: Array) -> Array:

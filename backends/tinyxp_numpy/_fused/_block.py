@@ -14,7 +14,7 @@ from tinyxp_numpy._kernels import _block
 from tinyxp_numpy._kernels._blas import product
 
 from ._affine import AffineKernels, form
-from ._arguments import Array, addresses, in_order, native, one_blas_thread
+from ._arguments import Array, addresses, in_order, native, run_program
 from ._attention import AttentionKernels
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class BlockKernels(AffineKernels, AttentionKernels):
         kept, out = np.empty(plan.kept.size, x.dtype), np.empty(x.shape, x.dtype)
         scratch = np.empty(plan.scratch, x.dtype)
         table = plan.table(addresses([*held, kept, scratch, out]), is_causal=is_causal)
-        _run(_block.forward, plan, table, _reals(x.dtype, eps, plan.dim, approximate))
+        run_program(
+            _block.forward, plan.shares, table, x.dtype, _reals(x.dtype, eps, plan.dim, approximate)
+        )
         copies = tuple([a for a, like in zip(held, given, strict=True) if a is not like])
         return out, (table, kept, copies)
 
@@ -82,7 +84,13 @@ class BlockKernels(AffineKernels, AttentionKernels):
             for p, need in zip(parameters, needs[1:], strict=True)
         ]
         table = plan.table_vjp(aux[0], addresses([scratch, at, between, gx, *found]))
-        _run(_block.backward, plan, table, _reals(x.dtype, eps, plan.dim, approximate))
+        run_program(
+            _block.backward,
+            plan.shares,
+            table,
+            x.dtype,
+            _reals(x.dtype, eps, plan.dim, approximate),
+        )
         return (gx if needs[0] else None, *found)
 
 
@@ -170,11 +178,6 @@ _plan = lru_cache(256)(_Plan)
 def _reals(kind: Any, eps: float, dim: int, approximate: str) -> Array:
     """Return what a program computes with, in the dtype of the arrays."""
     return np.array([eps, 1 / math.sqrt(dim), *form(approximate, kind)], kind)
-
-
-def _run(program: Any, plan: _Plan, table: Array, reals: Array) -> None:
-    with one_blas_thread:
-        _pool.run_program(program(reals.dtype), plan.shares, table, reals)
 
 
 def _fits(x: Array, parameters: Sequence[Array | None]) -> bool:

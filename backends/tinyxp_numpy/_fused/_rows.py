@@ -185,14 +185,15 @@ class RowKernels(Defaults):
                 logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing
             )
         kept = targets != ignore_index
-        self.valid_indices(targets if kept.all() else targets[kept], logits.shape[1])
+        count = np.count_nonzero(kept)
+        self.valid_indices(targets if count == kept.size else targets[kept], logits.shape[1])
         kind, flat = logits.dtype, np.ascontiguousarray(logits)
         lse, loss = np.empty((flat.shape[0], 1), kind), np.empty(flat.shape[0], kind)
         targets = np.ascontiguousarray(targets, np.int64)
         _pool.run(
             _rows.cross_entropy, *flat.shape, flat, targets, lse[:, 0], loss, ignore_index, kind.type(label_smoothing)
         )  # fmt: skip
-        return np.asarray(loss.sum() / max(np.count_nonzero(kept), 1), kind), (lse,)
+        return np.asarray(loss.sum() / max(count, 1), kind), (lse,)
 
     def cross_entropy_vjp(
         self,

@@ -12,9 +12,9 @@ from numba import carray
 
 from ._activations import bias_gate, bias_gate_vjp
 from ._attention import ROWS, attend, attend_vjp
-from ._blas import gemm, multiply
-from ._compile import inline, kernel, pointer, program
-from ._products import cut
+from ._blas import gemm
+from ._compile import inline, kernel, matrix, pointer, program, row
+from ._products import add_up, cut, weight_vjp
 from ._rows import column_sums, layer_norm, layer_norm_vjp
 from ._team import finish, settle, take
 
@@ -43,16 +43,6 @@ def scratch(time: int) -> int:
 
 
 # ---------------------------------------------------------------- arrays at addresses
-@inline
-def _row(address: int, n: int, like: Any) -> Any:
-    return carray(pointer(address, like), n)
-
-
-@inline
-def _matrix(address: int, rows: int, columns: int, like: Any) -> Any:
-    return carray(pointer(address, like), (rows, columns))
-
-
 @inline
 def _heads(address: int, batch: int, time: int, heads: int, dim: int, like: Any) -> Any:
     return carray(pointer(address, like), (batch, time, heads, dim))
@@ -92,52 +82,14 @@ def _multiply_by_turned(product: int, g: Any, weight: Any, beta: Any, out: Any) 
     gemm(product, False, True, g.dtype.type(1), g, weight, beta, out)
 
 
-@kernel
-def _weight(
-    product: int, pieces: int, piece: int, n: int, x: int, width: int, g: int, step: int, columns: int, out: int, one: Any
-) -> None:  # fmt: skip
-    """Write a piece of ``x.T @ g`` to the address `out`, unless that is 0: of its rows or columns, where there are more.
-
-    At `x` there are n rows of `width` elements, at `g` rows of `columns` elements, `step` apart.
-    """
-    size, zero = carray(pointer(g, one), 1).itemsize, one - one
-    if out == 0:
-        return
-    if width >= columns:
-        a, b = cut(width, pieces, piece)
-        multiply(
-            product, True, False, b - a, columns, n, one, x + a * size, width, g, step, zero, out + a * columns * size,
-            columns,
-        )  # fmt: skip
-    else:
-        a, b = cut(columns, pieces, piece)
-        multiply(
-            product, True, False, width, b - a, n, one, x, width, g + a * size, step, zero, out + a * size, columns
-        )  # fmt: skip
-
-
-@kernel
-def _add_up(sums: Any, first: int, address: int, n: int) -> None:
-    """Write the sums of columns of blocks, from the column `first` on, to a row at `address`, unless that is 0."""
-    if address == 0:
-        return
-    out = _row(address, n, sums)
-    for j in range(n):
-        out[j] = sums[0, first + j]
-    for i in range(1, sums.shape[0]):
-        row = sums[i, first : first + n]
-        for j in range(n):
-            out[j] += row[j]
-
-
 # ---------------------------------------------------------------- forward
 @kernel
 def _project_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
     """Do for rows the first normalisation and its projections to q, k and v, side by side."""
     n, width, shares, product, eps = t.batch * t.time, t.width, t.shares, t.product, numbers[0]
-    x, stats = _matrix(t.x, n, width, numbers), _matrix(t.stats, 4, n, numbers)
-    gamma, beta = _row(t.gamma1, width, numbers), _row(t.beta1, width, numbers)
-    normal, packed = _matrix(t.normal1, n, width, numbers), _matrix(t.packed, n, 3 * width, numbers)
+    x, stats = matrix(t.x, n, width, numbers), matrix(t.stats, 4, n, numbers)
+    gamma, beta = row(t.gamma1, width, numbers), row(t.beta1, width, numbers)
+    normal, packed = matrix(t.normal1, n, width, numbers), matrix(t.packed, n, 3 * width, numbers)
     while True:
         item = take(board, 0, shares, run, member)
         if item < 0:
@@ -152,7 +104,7 @@ def _project_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> No
                 if i == 1
                 else (t.v_weight, t.v_bias)
             )
-            weight, bias = _matrix(at, width, width, numbers), _row(bias_at, width, numbers)
+            weight, bias = matrix(at, width, width, numbers), row(bias_at, width, numbers)
             out = packed[start:stop, i * width : (i + 1) * width]
             _project(product, normal[start:stop], weight, bias, out)
         finish(board, 0)
@@ -166,7 +118,7 @@ def _attend_heads(board: Any, t: Any, numbers: Any, run: int, member: int) -> No
     mixed = _heads(t.mixed, batch, time, heads, t.width // heads, numbers)
     lse = carray(pointer(t.lse, numbers), (batch, heads, time))
     size = rows * (time + 1)
-    mine = _row(t.scratch + member * size * numbers.itemsize, size, numbers)
+    mine = row(t.scratch + member * size * numbers.itemsize, size, numbers)
     scores, inverse = mine[: rows * time].reshape((rows, time)), mine[rows * time :]
     while True:
         item = take(board, 1, batch * heads, run, member)
@@ -186,17 +138,17 @@ def _feed_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
     n, width, hidden, shares, product = t.batch * t.time, t.width, t.hidden, t.shares, t.product
     eps, a, b, limit = numbers[0], numbers[2], numbers[3], numbers[4]
     one, zero = numbers.dtype.type(1), numbers.dtype.type(0)
-    x, stats = _matrix(t.x, n, width, numbers), _matrix(t.stats, 4, n, numbers)
+    x, stats = matrix(t.x, n, width, numbers), matrix(t.stats, 4, n, numbers)
     out_weight, out_bias = (
-        _matrix(t.out_weight, width, width, numbers),
-        _row(t.out_bias, width, numbers),
+        matrix(t.out_weight, width, width, numbers),
+        row(t.out_bias, width, numbers),
     )
-    gamma, beta = _row(t.gamma2, width, numbers), _row(t.beta2, width, numbers)
-    weight1, bias1 = _matrix(t.weight1, width, hidden, numbers), _row(t.bias1, hidden, numbers)
-    weight2, bias2 = _matrix(t.weight2, hidden, width, numbers), _row(t.bias2, width, numbers)
-    mixed, middle = _matrix(t.mixed, n, width, numbers), _matrix(t.middle, n, width, numbers)
-    normal, out = _matrix(t.normal2, n, width, numbers), _matrix(t.out, n, width, numbers)
-    before, behind = _matrix(t.before, n, hidden, numbers), _matrix(t.behind, n, hidden, numbers)
+    gamma, beta = row(t.gamma2, width, numbers), row(t.beta2, width, numbers)
+    weight1, bias1 = matrix(t.weight1, width, hidden, numbers), row(t.bias1, hidden, numbers)
+    weight2, bias2 = matrix(t.weight2, hidden, width, numbers), row(t.bias2, width, numbers)
+    mixed, middle = matrix(t.mixed, n, width, numbers), matrix(t.middle, n, width, numbers)
+    normal, out = matrix(t.normal2, n, width, numbers), matrix(t.out, n, width, numbers)
+    before, behind = matrix(t.before, n, hidden, numbers), matrix(t.behind, n, hidden, numbers)
     while True:
         item = take(board, 2, shares, run, member)
         if item < 0:
@@ -235,8 +187,8 @@ def _sums(t: Any, blocks: int, numbers: Any) -> Any:
     They are of g, of gmiddle, and of what belongs to the scale and the shift of the first and the second normalisation.
     """
     width, hidden, size = t.width, t.hidden, numbers.itemsize
-    inner = _matrix(t.sums, blocks, hidden, numbers)
-    wide = _matrix(t.sums + blocks * hidden * size, blocks, 3 * width, numbers)
+    inner = matrix(t.sums, blocks, hidden, numbers)
+    wide = matrix(t.sums + blocks * hidden * size, blocks, 3 * width, numbers)
     six = carray(
         pointer(t.sums + blocks * (hidden + 3 * width) * size, numbers), (6, blocks, width)
     )
@@ -248,17 +200,17 @@ def _feed_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> N
     """Go for rows back through `_feed_rows`, and take the sums for its vectors."""
     n, width, hidden, shares, product = t.batch * t.time, t.width, t.hidden, t.shares, t.product
     blocks, a, b, limit, zero = t.blocks, numbers[2], numbers[3], numbers[4], numbers.dtype.type(0)
-    stats, g = _matrix(t.stats, 4, n, numbers), _matrix(t.g, n, width, numbers)
+    stats, g = matrix(t.stats, 4, n, numbers), matrix(t.g, n, width, numbers)
     sums1, wide, sums = _sums(t, blocks, numbers)
-    gamma, bias1 = _row(t.gamma2, width, numbers), _row(t.bias1, hidden, numbers)
-    out_weight = _matrix(t.out_weight, width, width, numbers)
+    gamma, bias1 = row(t.gamma2, width, numbers), row(t.bias1, hidden, numbers)
+    out_weight = matrix(t.out_weight, width, width, numbers)
     weight1, weight2 = (
-        _matrix(t.weight1, width, hidden, numbers),
-        _matrix(t.weight2, hidden, width, numbers),
+        matrix(t.weight1, width, hidden, numbers),
+        matrix(t.weight2, hidden, width, numbers),
     )
-    middle, before = _matrix(t.middle, n, width, numbers), _matrix(t.before, n, hidden, numbers)
-    gh, gn = _matrix(t.gh, n, hidden, numbers), _matrix(t.gn, n, width, numbers)
-    gmiddle, gmixed = _matrix(t.gmiddle, n, width, numbers), _matrix(t.gmixed, n, width, numbers)
+    middle, before = matrix(t.middle, n, width, numbers), matrix(t.before, n, hidden, numbers)
+    gh, gn = matrix(t.gh, n, hidden, numbers), matrix(t.gn, n, width, numbers)
+    gmiddle, gmixed = matrix(t.gmiddle, n, width, numbers), matrix(t.gmixed, n, width, numbers)
     while True:
         item = take(board, 0, shares, run, member)
         if item < 0:
@@ -297,7 +249,7 @@ def _attend_heads_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -
     )
     lse = carray(pointer(t.lse, numbers), (batch, heads, time))
     size = 2 * rows * (time + 1)
-    mine = _row(t.scratch + member * size * numbers.itemsize, 2 * rows * time, numbers)
+    mine = row(t.scratch + member * size * numbers.itemsize, 2 * rows * time, numbers)
     scores, slopes = (
         mine[: rows * time].reshape((rows, time)),
         mine[rows * time :].reshape((rows, time)),
@@ -320,15 +272,15 @@ def _project_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -
     n, width, shares, product, blocks = t.batch * t.time, t.width, t.shares, t.product, t.blocks
     one, zero = numbers.dtype.type(1), numbers.dtype.type(0)
     x, stats, gamma = (
-        _matrix(t.x, n, width, numbers),
-        _matrix(t.stats, 4, n, numbers),
-        _row(t.gamma1, width, numbers),
+        matrix(t.x, n, width, numbers),
+        matrix(t.stats, 4, n, numbers),
+        row(t.gamma1, width, numbers),
     )
-    q_weight = _matrix(t.q_weight, width, width, numbers)
-    k_weight = _matrix(t.k_weight, width, width, numbers)
-    v_weight = _matrix(t.v_weight, width, width, numbers)
-    gpacked, gn = _matrix(t.gpacked, n, 3 * width, numbers), _matrix(t.gn, n, width, numbers)
-    gmiddle, gx = _matrix(t.gmiddle, n, width, numbers), _matrix(t.gx, n, width, numbers)
+    q_weight = matrix(t.q_weight, width, width, numbers)
+    k_weight = matrix(t.k_weight, width, width, numbers)
+    v_weight = matrix(t.v_weight, width, width, numbers)
+    gpacked, gn = matrix(t.gpacked, n, 3 * width, numbers), matrix(t.gn, n, width, numbers)
+    gmiddle, gx = matrix(t.gmiddle, n, width, numbers), matrix(t.gx, n, width, numbers)
     gq, gk, gv = gpacked[:, :width], gpacked[:, width : 2 * width], gpacked[:, 2 * width :]
     _, wide, sums = _sums(t, blocks, numbers)
     while True:
@@ -362,23 +314,25 @@ def _weights_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> Non
         if p == shares:
             _vectors_vjp(t, numbers)
         elif which == 0:
-            _weight(product, shares, p, n, t.behind, hidden, t.g, width, width, t.g_weight2, one)
+            weight_vjp(product, shares, p, n, t.behind, hidden, t.g, width, width, t.g_weight2, one)
         elif which == 1:
-            _weight(product, shares, p, n, t.normal2, width, t.gh, hidden, hidden, t.g_weight1, one)
+            weight_vjp(
+                product, shares, p, n, t.normal2, width, t.gh, hidden, hidden, t.g_weight1, one
+            )
         elif which == 2:  # noqa: PLR2004 - the third
-            _weight(
+            weight_vjp(
                 product, shares, p, n, t.mixed, width, t.gmiddle, width, width, t.g_out_weight, one
             )
         elif which == 3:  # noqa: PLR2004 - the fourth
-            _weight(
+            weight_vjp(
                 product, shares, p, n, t.normal1, width, t.gpacked, wide, width, t.g_q_weight, one
             )
         elif which == 4:  # noqa: PLR2004 - the fifth
             at = t.gpacked + skipped
-            _weight(product, shares, p, n, t.normal1, width, at, wide, width, t.g_k_weight, one)
+            weight_vjp(product, shares, p, n, t.normal1, width, at, wide, width, t.g_k_weight, one)
         else:
             at = t.gpacked + 2 * skipped
-            _weight(product, shares, p, n, t.normal1, width, at, wide, width, t.g_v_weight, one)
+            weight_vjp(product, shares, p, n, t.normal1, width, at, wide, width, t.g_v_weight, one)
         finish(board, 3)
 
 
@@ -386,16 +340,16 @@ def _weights_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> Non
 def _vectors_vjp(t: Any, numbers: Any) -> None:
     width = t.width
     sums1, wide, sums = _sums(t, t.blocks, numbers)
-    _add_up(sums1, 0, t.g_bias1, t.hidden)
-    _add_up(wide, 0, t.g_q_bias, width)
-    _add_up(wide, width, t.g_k_bias, width)
-    _add_up(wide, 2 * width, t.g_v_bias, width)
-    _add_up(sums[0], 0, t.g_bias2, width)
-    _add_up(sums[1], 0, t.g_out_bias, width)
-    _add_up(sums[2], 0, t.g_gamma1, width)
-    _add_up(sums[3], 0, t.g_beta1, width)
-    _add_up(sums[4], 0, t.g_gamma2, width)
-    _add_up(sums[5], 0, t.g_beta2, width)
+    add_up(sums1, 0, t.g_bias1, t.hidden)
+    add_up(wide, 0, t.g_q_bias, width)
+    add_up(wide, width, t.g_k_bias, width)
+    add_up(wide, 2 * width, t.g_v_bias, width)
+    add_up(sums[0], 0, t.g_bias2, width)
+    add_up(sums[1], 0, t.g_out_bias, width)
+    add_up(sums[2], 0, t.g_gamma1, width)
+    add_up(sums[3], 0, t.g_beta1, width)
+    add_up(sums[4], 0, t.g_gamma2, width)
+    add_up(sums[5], 0, t.g_beta2, width)
 
 
 @program(*BACKWARD)

@@ -7,13 +7,22 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cfunc, njit
+from numba import carray, cfunc, njit
 from numba.core import event, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import from_dtype
 
-__all__ = ["address", "inline", "kernel", "kernel_for_any_layout", "pointer", "program"]
+__all__ = [
+    "address",
+    "inline",
+    "kernel",
+    "kernel_for_any_layout",
+    "matrix",
+    "pointer",
+    "program",
+    "row",
+]
 
 # Sums may be taken in any order and products contracted, which is what lets loops be vectorised. NaN and
 # infinity keep their meaning: kernels propagate them as the composites do.
@@ -119,3 +128,15 @@ def address(typingctx: Any, array: Any) -> Any:
         return builder.ptrtoint(data, context.get_value_type(types.int64))
 
     return types.int64(array), codegen
+
+
+@inline
+def row(address: int, n: int, like: Any) -> Any:
+    """Return the vector at an address, of the dtype of the array `like`."""
+    return carray(pointer(address, like), n)
+
+
+@inline
+def matrix(address: int, rows: int, columns: int, like: Any) -> Any:
+    """Return the matrix at an address, of the dtype of the array `like`."""
+    return carray(pointer(address, like), (rows, columns))
