@@ -1,7 +1,12 @@
 """Programs that several threads work through together: every item once, whoever comes, late or not at all."""
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +23,10 @@ from tinyxp_numpy._kernels._team import finish, settle, take  # noqa: E402 - nee
 
 FLOAT = np.dtype(np.float64)
 ONES = np.ones(1)
+RUN, OWNER = _team._RUN, _team._OWNER
 
 
-@program("first", "second", "items", "shares")
+@program("first", "second", "items", "shares", keep=False)
 def twice(board, table, reals, run, member):
     """Add 1 to each element of `first`; when all are done, add all of them to each element of `second`."""
     t = carray(table, 1)[0]
@@ -123,17 +129,47 @@ def test_who_comes_when_all_is_over_does_nothing(threads):
     board, reals = _team.board_for(3), np.ones(8)
     held, table = np.zeros(128, np.int64), table_for(first, second, 3)
     _team.lead(board, 7, 3, twice(FLOAT), held, reals, table, np.ones(1))
-    assert not _team.serve(board, 1, 0, 0, 10, 0)
-    board[16] = 7  # as a helper sees it that was interrupted right after it had looked
-    assert not _team.serve(board, 1, 0, 0, 10, 0)
-    assert board[19] == 1  # it was inside
-    _team.lead(board, 8, 3, twice(FLOAT), held, reals, table, np.ones(1))
-    board[16] = (
-        7  # an older number than that of the tickets: nothing may be taken, nothing waited for
+    _team.serve(board, 1, 0, 0, 10, 0)
+    board[RUN] = 7  # as a helper sees it that was interrupted right after it had looked
+    _team.serve(board, 1, 0, 0, 10, 0)
+    assert board[RUN + 3] == 1  # it was inside
+    assert np.all(first == 1)
+    assert second.tolist() == [5.0] * 5
+
+
+@pytest.mark.parametrize("shares", [3, 1, 2])
+@pytest.mark.parametrize("items", [5, 50])
+def test_who_comes_back_while_the_next_program_is_written_down_takes_nothing(items, shares):
+    first, second = np.zeros(50), np.zeros(50)
+    board, reals = _team.board_for(3), np.ones(8)
+    held = np.zeros(128, np.int64)
+    _team.lead(
+        board, 7, 2, twice(FLOAT), held, reals, table_for(first[:5], second[:5], 2), np.ones(1)
     )
-    assert not _team.serve(board, 2, 0, 0, 10, 0)
-    assert np.all(first == 2)
-    assert second.tolist() == [15.0] * 5
+    done = first.copy(), second.copy()
+    held[:4] = table_for(first[:items], second[:items], 3)
+    board[RUN : RUN + 2] = 7, shares
+    helpers = [threading.Thread(target=_team.serve, args=(board, i, 0, 0, 10, 0)) for i in (1, 2)]
+    for helper in helpers:
+        helper.start()
+    while board[RUN + 3] < 2:
+        time.sleep(0.001)
+    board[RUN] = 0  # as at the end of a program: who waits for its items goes
+    for helper in helpers:
+        helper.join()
+    assert np.array_equal(first, done[0])
+    assert np.array_equal(second, done[1])
+
+
+def test_a_board_in_use_is_left_to_its_user(threads):
+    threads.board[OWNER] = 1
+    try:
+        first, second = run_twice(20, 3)
+    finally:
+        threads.board[OWNER] = 0
+    assert np.all(first == 1)
+    assert np.all(second == 20)
+    assert threads.board[RUN] == 0
 
 
 def test_a_caller_is_not_kept_waiting_by_helpers_who_do_not_come(threads, monkeypatch):
@@ -264,3 +300,63 @@ def test_only_what_is_needed_is_computed():
         strict=True,
     ):
         assert np.array_equal(a, b)
+
+
+# ---------------------------------------------------------------- what is told, and what is kept
+@pytest.mark.parametrize("heads", [3, 16, -2, 0, 2.0])
+def test_heads_that_do_not_divide_the_width_are_left_to_the_default(heads):
+    rng = np.random.default_rng(0)
+    d, h = 8, 16
+    shapes = [(2, 5, d), (d,), (d,), *[(d, d), (d,)] * 4, (d,), (d,), (d, h), (h,), (h, d), (d,)]
+    arrays = [rng.standard_normal(s, np.float32) for s in shapes]
+    options = {"num_heads": heads, "is_causal": True, "eps": 1e-5, "approximate": "tanh"}
+    with (
+        pytest.raises((ValueError, ZeroDivisionError, TypeError)) as default,
+        tinyxp.use_fused(False),
+    ):
+        tinyxp.ops.fused.transformer_block(*map(tinyxp.asarray, arrays), **options)
+    with pytest.raises(type(default.value)) as found:
+        tinyxp.ops.fused.transformer_block(*map(tinyxp.asarray, arrays), **options)
+    assert str(found.value) == str(default.value)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_fewer_threads_than_one_are_refused(n):
+    count = _pool._threads.count
+    with pytest.raises(ValueError, match="at least 1; got"):
+        tinyxp.get_backend("numpy").set_threads(n)
+    with pytest.raises(TypeError):
+        tinyxp.get_backend("numpy").set_threads(2.5)
+    assert _pool._threads.count == count
+
+
+def test_what_is_kept_is_made_anew_when_another_file_of_kernels_changes(tmp_path):
+    shutil.copytree(
+        Path(_pool.__file__).parent,
+        tmp_path / "tinyxp_numpy",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    code = (
+        "import numpy as np\n"
+        "from tinyxp_numpy._kernels import _rows\n"
+        "out = np.empty((1, 2))\n"
+        "_rows.softmax(0, 1, 0, np.array([[0.0, -5.0]]), out)\n"
+        "print(out[0, 1], sum(_rows.softmax.stats.cache_hits.values()))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+
+    def run():
+        done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True, timeout=120)  # fmt: skip
+        return tuple(map(float, done.stdout.split()))
+
+    value, hits = run()
+    assert value == pytest.approx(np.exp(-5) / (1 + np.exp(-5)))
+    assert hits == 0
+    assert run() == (value, 1)
+    file = tmp_path / "tinyxp_numpy" / "_kernels" / "_math.py"
+    text = file.read_text(encoding="utf-8")
+    assert "np.float64: -708.3964185322641" in text
+    file.write_text(
+        text.replace("np.float64: -708.3964185322641", "np.float64: -1.0"), encoding="utf-8"
+    )
+    assert run() == (0.0, 0)

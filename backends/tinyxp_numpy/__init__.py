@@ -121,6 +121,8 @@ class NumpyBackend(Backend):
         """Let the BLAS use `n` threads; return how many it used, None if it cannot be told."""
         from tinyxp_numpy import _blas
 
+        if operator.index(n) < 1:
+            raise ValueError(f"set_threads expects n, at least 1; got {n}")
         if self.kernels is not None:
             from tinyxp_numpy import _pool  # compiled itself
 

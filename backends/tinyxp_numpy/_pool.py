@@ -35,7 +35,7 @@ _GRAIN = 1 << 17  # elements of a simple loop that take some 30 microseconds
 _MOST_PARTS = 32
 _LOOKS = 1000 if hasattr(os, "sched_yield") else 0  # a call of the system each: 0.3 microseconds
 _AWAY = 5  # looks; meanwhile the caller enters its kernel and lets go of the interpreter's lock
-_MOST_SHARES = 64
+_MOST_SHARES, _NUMBERS = 64, 1 << 36
 _TOO_LONG = 0.6  # of a program's time spent waiting for helpers
 _SHORTEST, _LONGEST = 0.02, 0.32  # seconds without them
 _FORGET, _MANY = 0.9, 2.0  # so many of the last ten programs in vain are too many
@@ -99,17 +99,15 @@ def run_program(program: int, shares: int, table: Array, reals: Array) -> None:
     """
     threads = _threads
     shares = min(shares, threads.count, _MOST_SHARES)
-    if shares > 1 and threads.may_help() and threads.leading.acquire(blocking=False):
-        try:
-            threads.call(shares - 1)
-            held = threads.reals[reals.dtype.char]
-            used = _team.lead(
-                threads.board, next(threads.serials), shares, program, threads.table, held, table, reals
-            )  # fmt: skip
+    if shares > 1 and threads.may_help():
+        threads.call(shares - 1)
+        held, number = threads.reals[reals.dtype.char], 1 + next(threads.serials) % _NUMBERS
+        used = _team.lead(
+            threads.board, number, shares, program, threads.table, held, table, reals
+        )  # fmt: skip
+        if used[0] >= 0:
             threads.judge(*used)
-        finally:
-            threads.leading.release()
-        return
+            return
     _team.lead(_team.board_for(1), 1, 1, program, table, reals, table, reals)
 
 
@@ -174,7 +172,7 @@ class _Threads:
         self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self.lock, self.running, self.asleep = threading.Lock(), 0, set[int]()
         self.alone, self.alone_until, self.vain = 0.0, 0.0, 0.0
-        self.leading, self.serials = threading.Lock(), itertools.count(1)
+        self.serials = itertools.count(1)
         self.board, self.table = _team.board_for(_MOST_SHARES), np.zeros(_TABLE, np.int64)
         self.reals = {kind: np.zeros(_REALS, kind) for kind in "fd"}
 
@@ -234,7 +232,9 @@ def _serve(jobs: SimpleQueue[_Job | None], board: Any, member: int, asleep: set[
         if not jobs.empty():
             if finished:
                 board[_team.DONE] = finished
-        elif not _team.serve(board, member, finished, asked, _LOOKS, _AWAY):
+        else:
+            _team.serve(board, member, finished, asked, _LOOKS, _AWAY)
+        if jobs.empty():
             asleep.add(member)
         job = jobs.get()
         asleep.discard(member)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyxp_numpy import _pool
-from tinyxp_numpy._kernels import _block
+from tinyxp_numpy._kernels import _block, _team
 from tinyxp_numpy._kernels._blas import product
 
 from ._affine import AffineKernels, form
@@ -37,7 +37,7 @@ class BlockKernels(AffineKernels, AttentionKernels):
         compute: str | None = None,
     ) -> tuple[Array, tuple[Any, ...]]:
         """Return the output and ``(the program's table, what it kept, copies of inputs)``."""
-        known = compute is None and _fits(x, parameters) and native(x, *parameters)
+        known = compute is None and _fits(x, parameters, num_heads) and native(x, *parameters)
         if not (known and product(x.dtype)):
             return super().transformer_block(
                 x, *parameters, num_heads=num_heads, is_causal=is_causal, eps=eps, approximate=approximate,
@@ -180,9 +180,20 @@ def _reals(kind: Any, eps: float, dim: int, approximate: str) -> Array:
     return np.array([eps, 1 / math.sqrt(dim), *form(approximate, kind)], kind)
 
 
-def _fits(x: Array, parameters: Sequence[Array | None]) -> bool:
+def _fits(x: Array, parameters: Sequence[Array | None], heads: Any) -> bool:
     """Whether all shapes are those of a block: kernels check nothing, and broadcast nothing."""
-    if x.ndim != 3 or any(p is None for p in parameters):  # noqa: PLR2004 - batch, time, channels
+    if (
+        x.ndim != 3  # noqa: PLR2004 - batch, time, channels
+        or len(parameters) != len(_block.PARAMETERS)
+        or any(p is None for p in parameters)
+    ):
+        return False
+    if (
+        type(heads) is not int
+        or heads < 1
+        or x.shape[2] % heads
+        or x.shape[0] * heads >= _team.ITEMS
+    ):
         return False
     row, hidden = x.shape[2:], parameters[12].shape[1:]  # type: ignore[union-attr]  # not None: looked at above
     norm, maps = (row, row), ((*row, *row), row) * 4

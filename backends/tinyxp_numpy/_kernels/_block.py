@@ -18,7 +18,7 @@ from ._products import add_up, cut, weight_vjp
 from ._rows import column_sums, layer_norm, layer_norm_vjp
 from ._team import finish, settle, take
 
-__all__ = ["BACKWARD", "FORWARD", "backward", "forward", "scratch"]
+__all__ = ["BACKWARD", "FORWARD", "PARAMETERS", "backward", "forward", "scratch"]
 
 SIZES = (
     "batch", "time", "width", "heads", "hidden", "blocks", "shares", "is_causal", "product",

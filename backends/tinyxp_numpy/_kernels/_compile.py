@@ -13,12 +13,15 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import from_dtype
 
+from . import _cache  # noqa: F401 - Numba asks it for what is kept
+
 __all__ = [
     "address",
     "inline",
     "kernel",
     "kernel_for_any_layout",
     "matrix",
+    "plain_kernel",
     "pointer",
     "program",
     "row",
@@ -30,6 +33,7 @@ FAST = {"contract", "reassoc", "nsz"}
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": FAST, "error_model": "numpy"}
 kernel: Any = njit(**_OPTIONS)
+plain_kernel: Any = njit(nogil=True, cache=True)
 inline: Any = njit(nogil=True, inline="always", fastmath=FAST, error_model="numpy")
 
 
@@ -62,7 +66,7 @@ def kernel_for_any_layout(*kinds: str) -> Any:
     return decorate
 
 
-def program(*names: str) -> Any:
+def program(*names: str, keep: bool = True) -> Any:
     """Decorate ``function(board, table, reals, run, member)`` to become ``function(dtype)``, an address.
 
     What is there is a program for that dtype, which `tinyxp_numpy._kernels._team.lead` calls. `board` is a pointer to
@@ -72,6 +76,8 @@ def program(*names: str) -> Any:
     ----------
     *names : str
         The fields of the record.
+    keep : bool
+        Keep what is compiled for the next start.
     """
     record = from_dtype(np.dtype([(name, np.int64) for name in names]))
 
@@ -80,7 +86,7 @@ def program(*names: str) -> Any:
         def compiled(dtype: Any) -> Any:
             known = [types.CPointer(t) for t in (types.int64, record, from_dtype(dtype))]
             signature = types.void(*known, types.int64, types.int64)
-            return cfunc(signature, cache=True, fastmath=FAST, error_model="numpy")(function)
+            return cfunc(signature, cache=keep, fastmath=FAST, error_model="numpy")(function)
 
         return lambda dtype: compiled(dtype).address
 

@@ -11,12 +11,13 @@ int64:
 ``_RUN``               the number of the program that runs, 0 for none; how many shares there are; for how many
                       nanoseconds the caller has waited; how many helpers came
 ``_PROGRAM``           the addresses of its code, its table of integers and its table of reals
+``_OWNER``             whether a caller uses the board
 ``_FINISHED`` + 8 p    how many items of phase p are finished
-``_TICKETS`` + …       for each phase and share, the program's number and how many items are taken
+``_TICKETS`` + …       for each phase and share, the program's number and how many items are taken; 0 while nothing runs
 ====================  =============================================================
 
-Numbers never come back. So a helper that was interrupted for so long that another program runs by now cannot take an
-item of it by mistake: it compares the number when it takes one.
+Numbers never come back, and tickets are void before anything else of the board changes. So a helper that was interrupted
+for so long that another program runs by now cannot take an item by mistake: it compares the number when it takes one.
 """
 
 from __future__ import annotations
@@ -33,14 +34,25 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from ._compile import address, inline
+from ._compile import address, inline, plain_kernel
 
-__all__ = ["ASKED", "DONE", "board_for", "finish", "lead", "look", "serve", "settle", "take"]
+__all__ = [
+    "ASKED",
+    "DONE",
+    "ITEMS",
+    "board_for",
+    "finish",
+    "lead",
+    "look",
+    "serve",
+    "settle",
+    "take",
+]
 
 PHASES = 4  # at most
-DONE, ASKED, _RUN, _PROGRAM, _FINISHED = 0, 8, 16, 24, 32  # in cache lines of their own
+DONE, ASKED, _RUN, _PROGRAM, _OWNER, _FINISHED = 0, 8, 16, 24, 32, 40  # in cache lines of their own
 _TICKETS = _FINISHED + 8 * PHASES
-_ITEMS = 1 << 24  # more than a phase has
+ITEMS = 1 << 26  # more than a phase has; so numbers of programs stay below 1 << 37
 _TAKEN = 200_000  # nanoseconds: who gets its core back that late has given it to another program
 _SPINS = 1000  # looks before a waiting thread offers its core to others
 
@@ -171,8 +183,8 @@ def take(board: Any, phase: int, items: int, run: int, member: int) -> int:
         first, last = items * share // shares, items * (share + 1) // shares
         while True:
             ticket = _read(board, slot)
-            item = first + ticket % _ITEMS
-            if ticket // _ITEMS != run or item >= last:
+            item = first + ticket % ITEMS
+            if ticket // ITEMS != run or item >= last:
                 break
             if _exchange(board, slot, ticket, ticket + 1):
                 return item
@@ -211,17 +223,20 @@ def board_for(shares: int) -> Any:
     return np.zeros(_TICKETS + 8 * PHASES * shares, np.int64)
 
 
-@njit(nogil=True, cache=True)
+@plain_kernel
 def lead(
     board: Any, run: int, shares: int, program: int, table: Any, reals: Any, given: Any, numbers: Any
 ) -> tuple[int, int, int]:  # fmt: skip
     """Run the program at the address `program`, with those who look at the board, until all is finished.
 
     Items are divided into so many shares, at most as many as the board was made for. Return how many nanoseconds it
-    took, how many of them were spent waiting for others, and how many others came.
+    took, how many of them were spent waiting for others, and how many others came; or -1 and nothing done, where the board
+    is used by another caller.
 
     `given` and `numbers` are copied to `table` and `reals`: those stay where they are for helpers that come late.
     """
+    if not _exchange(board, _OWNER, 0, 1):
+        return -1, 0, 0
     for i in range(given.size):
         table[i] = given[i]
     for i in range(numbers.size):
@@ -236,14 +251,19 @@ def lead(
     for phase in range(PHASES):
         _write(board, _FINISHED + 8 * phase, 0)
         for share in range(shares):
-            _write(board, _TICKETS + 8 * (phase * shares + share), run * _ITEMS)
+            _write(board, _TICKETS + 8 * (phase * shares + share), run * ITEMS)
     _write(board, _RUN, run)
     _enter(program, board, address(table), address(reals), run, 0)
     _write(board, _RUN, 0)
-    return _now() - begin, _read(board, _RUN + 2), _read(board, _RUN + 3)
+    # A helper that comes back now reads the next program's table, or how many shares that has: no ticket may fit.
+    for slot in range(PHASES * shares):
+        _write(board, _TICKETS + 8 * slot, 0)
+    used = _now() - begin, _read(board, _RUN + 2), _read(board, _RUN + 3)
+    _write(board, _OWNER, 0)
+    return used
 
 
-@njit(nogil=True, cache=True)
+@plain_kernel
 def serve(board: Any, member: int, done: int, asked: int, looks: int, away: int) -> bool:
     """Help with programs; return True when a kernel is asked for, False after so many looks at nothing.
 
@@ -280,7 +300,7 @@ def serve(board: Any, member: int, done: int, asked: int, looks: int, away: int)
     return False
 
 
-@njit(nogil=True, cache=True)
+@plain_kernel
 def look(board: Any, slot: int, seen: int, times: int) -> None:
     """Look `times` at a slot of the board until it is not `seen` any more."""
     for _ in range(times):
