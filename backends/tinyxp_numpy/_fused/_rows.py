@@ -101,10 +101,10 @@ class RowKernels(Defaults):
         at, flat = rows_of(g, n), rows_of(x, n)
         gx = np.empty_like(flat)
         parts = _pool.parts_of(flat.shape[0], 6 * n)
-        sums, residual = np.zeros((2, parts, n), x.dtype), False
+        sums, residual = np.zeros((2, parts, n), x.dtype), np.empty((0, 0), x.dtype)
         scale = vector(gamma, n, x.dtype)
         _pool.run(
-            _rows.layer_norm_vjp, flat.shape[0], 6 * n, at, flat, scale, aux[0][:, 0], aux[1][:, 0], at, residual, gx,
+            _rows.layer_norm_vjp, flat.shape[0], 6 * n, at, flat, scale, aux[0][:, 0], aux[1][:, 0], residual, gx,
             sums[0], sums[1],
         )  # fmt: skip
         ggamma, gbeta = sums[:, 0] if parts == 1 else sums.sum(axis=1)

@@ -16,9 +16,9 @@ from tinyxp_numpy import _blas
 
 from ._compile import address, inline, kernel, pointer
 
-__all__ = ["gemm", "multiply", "product"]
+__all__ = ["AS_IT_IS", "TURNED", "gemm", "multiply", "product"]
 
-_ROW_MAJOR = 101  # and 111 for a matrix as it is, 112 for its transpose
+_ROW_MAJOR, AS_IT_IS, TURNED = 101, 111, 112  # of CBLAS
 
 
 @cache
@@ -58,13 +58,15 @@ def _call(
 
 @kernel
 def multiply(
-    product: int, a_turned: bool, b_turned: bool, m: int, n: int, k: int, alpha: Any, a: int, lda: int, b: int, ldb: int,
+    product: int, ta: int, tb: int, m: int, n: int, k: int, alpha: Any, a: int, lda: int, b: int, ldb: int,
     beta: Any, c: int, ldc: int,
 ) -> None:  # fmt: skip
-    """Do `gemm` for matrices at the addresses `a`, `b` and `c`, whose rows begin so many elements apart."""
+    """Do `gemm` for matrices at the addresses `a`, `b` and `c`, whose rows begin so many elements apart.
+
+    `ta`, `tb`: `AS_IT_IS` or `TURNED`. Not truth values: Numba would compile it for each pair of them.
+    """
     if product != 0:
-        ta, tb = np.int32(112 if a_turned else 111), np.int32(112 if b_turned else 111)
-        _call(product, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+        _call(product, np.int32(ta), np.int32(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
         return
     x, y, z = (
         carray(pointer(a, alpha), 1),
@@ -76,8 +78,8 @@ def multiply(
             total = alpha - alpha
             for s in range(k):
                 total += (
-                    x[s * lda + i if a_turned else i * lda + s]
-                    * y[j * ldb + s if b_turned else s * ldb + j]
+                    x[s * lda + i if ta == TURNED else i * lda + s]
+                    * y[j * ldb + s if tb == TURNED else s * ldb + j]
                 )
             z[i * ldc + j] = alpha * total + (beta * z[i * ldc + j] if beta != 0 else alpha - alpha)
 
@@ -93,7 +95,7 @@ def gemm(
     m, n = c.shape
     if m > 0 and n > 0:
         multiply(
-            product, a_turned, b_turned, m, n, a.shape[0] if a_turned else a.shape[1], alpha, address(a), _step(a),
+            product, AS_IT_IS + a_turned, AS_IT_IS + b_turned, m, n, a.shape[0] if a_turned else a.shape[1], alpha, address(a), _step(a),
             address(b), _step(b), beta, address(c), _step(c),
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from numba import carray
 
 from ._activations import bias_gate, bias_gate_vjp
 from ._attention import ROWS, attend, attend_vjp
-from ._blas import gemm
+from ._blas import AS_IT_IS, TURNED, gemm, multiply
 from ._compile import inline, kernel, matrix, pointer, program, row
 from ._products import add_up, cut, weight_vjp
 from ._rows import column_sums, layer_norm, layer_norm_vjp
@@ -77,9 +77,16 @@ def _project(product: int, x: Any, weight: Any, bias: Any, out: Any) -> None:
 
 
 @kernel
-def _multiply_by_turned(product: int, g: Any, weight: Any, beta: Any, out: Any) -> None:
-    """Write ``g @ weight.T + beta out``."""
-    gemm(product, False, True, g.dtype.type(1), g, weight, beta, out)
+def _times_turned(
+    product: int, start: int, stop: int, g: int, step: int, weight: int, rows: int, columns: int, one: Any, beta: Any,
+    out: int,
+) -> None:  # fmt: skip
+    """Write rows of ``g @ weight.T + beta out``; all are at addresses, and rows of `g` begin `step` elements apart."""
+    size = carray(pointer(g, one), 1).itemsize
+    multiply(
+        product, AS_IT_IS, TURNED, stop - start, rows, columns, one, g + start * step * size, step, weight,
+        columns, beta, out + start * rows * size, rows,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- forward
@@ -95,7 +102,7 @@ def _project_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> No
         if item < 0:
             return
         start, stop = cut(n, shares, item)
-        layer_norm(start, stop, 0, x, gamma, beta, normal, stats[0], stats[1], eps)
+        layer_norm(start, stop, item, x, gamma, beta, normal, stats[0], stats[1], eps)
         for i in range(3):
             at, bias_at = (
                 (t.q_weight, t.q_bias)
@@ -156,9 +163,9 @@ def _feed_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
         start, stop = cut(n, shares, item)
         _prefill(start, stop, x, out_bias, middle)
         gemm(product, False, False, one, mixed[start:stop], out_weight, one, middle[start:stop])
-        layer_norm(start, stop, 0, middle, gamma, beta, normal, stats[2], stats[3], eps)
+        layer_norm(start, stop, item, middle, gamma, beta, normal, stats[2], stats[3], eps)
         gemm(product, False, False, one, normal[start:stop], weight1, zero, before[start:stop])
-        bias_gate(start, stop, 0, before, bias1, behind, a, b, limit)
+        bias_gate(start, stop, item, before, bias1, behind, a, b, limit)
         _prefill(start, stop, middle, bias2, out)
         gemm(product, False, False, one, behind[start:stop], weight2, one, out[start:stop])
         finish(board, 2)
@@ -199,18 +206,14 @@ def _sums(t: Any, blocks: int, numbers: Any) -> Any:
 def _feed_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> None:
     """Go for rows back through `_feed_rows`, and take the sums for its vectors."""
     n, width, hidden, shares, product = t.batch * t.time, t.width, t.hidden, t.shares, t.product
-    blocks, a, b, limit, zero = t.blocks, numbers[2], numbers[3], numbers[4], numbers.dtype.type(0)
+    blocks, a, b, limit = t.blocks, numbers[2], numbers[3], numbers[4]
+    one, zero = numbers.dtype.type(1), numbers.dtype.type(0)
     stats, g = matrix(t.stats, 4, n, numbers), matrix(t.g, n, width, numbers)
     sums1, wide, sums = _sums(t, blocks, numbers)
     gamma, bias1 = row(t.gamma2, width, numbers), row(t.bias1, hidden, numbers)
-    out_weight = matrix(t.out_weight, width, width, numbers)
-    weight1, weight2 = (
-        matrix(t.weight1, width, hidden, numbers),
-        matrix(t.weight2, hidden, width, numbers),
-    )
     middle, before = matrix(t.middle, n, width, numbers), matrix(t.before, n, hidden, numbers)
     gh, gn = matrix(t.gh, n, hidden, numbers), matrix(t.gn, n, width, numbers)
-    gmiddle, gmixed = matrix(t.gmiddle, n, width, numbers), matrix(t.gmixed, n, width, numbers)
+    gmiddle = matrix(t.gmiddle, n, width, numbers)
     while True:
         item = take(board, 0, shares, run, member)
         if item < 0:
@@ -220,19 +223,21 @@ def _feed_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -> N
         sums1[first:last], wide[first:last] = zero, zero
         for i in range(6):
             sums[i, first:last] = zero
-        _multiply_by_turned(product, g[start:stop], weight2, zero, gh[start:stop])
+        _times_turned(product, start, stop, t.g, width, t.weight2, hidden, width, one, zero, t.gh)
         for block in range(first, last):
             c, d = cut(n, blocks, block)
             bias_gate_vjp(c, d, block, gh, before, bias1, sums1, a, b, limit)
-        _multiply_by_turned(product, gh[start:stop], weight1, zero, gn[start:stop])
+        _times_turned(product, start, stop, t.gh, hidden, t.weight1, width, hidden, one, zero, t.gn)
         for block in range(first, last):
             c, d = cut(n, blocks, block)
             column_sums(c, d, block, g, sums[0])
             layer_norm_vjp(
-                c, d, block, gn, middle, gamma, stats[2], stats[3], g, True, gmiddle, sums[4], sums[5]
+                c, d, block, gn, middle, gamma, stats[2], stats[3], g, gmiddle, sums[4], sums[5]
             )  # fmt: skip
             column_sums(c, d, block, gmiddle, sums[1])
-        _multiply_by_turned(product, gmiddle[start:stop], out_weight, zero, gmixed[start:stop])
+        _times_turned(
+            product, start, stop, t.gmiddle, width, t.out_weight, width, width, one, zero, t.gmixed
+        )
         finish(board, 0)
 
 
@@ -276,12 +281,9 @@ def _project_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -
         matrix(t.stats, 4, n, numbers),
         row(t.gamma1, width, numbers),
     )
-    q_weight = matrix(t.q_weight, width, width, numbers)
-    k_weight = matrix(t.k_weight, width, width, numbers)
-    v_weight = matrix(t.v_weight, width, width, numbers)
     gpacked, gn = matrix(t.gpacked, n, 3 * width, numbers), matrix(t.gn, n, width, numbers)
     gmiddle, gx = matrix(t.gmiddle, n, width, numbers), matrix(t.gx, n, width, numbers)
-    gq, gk, gv = gpacked[:, :width], gpacked[:, width : 2 * width], gpacked[:, 2 * width :]
+    at, part = t.gpacked, width * numbers.itemsize
     _, wide, sums = _sums(t, blocks, numbers)
     while True:
         item = take(board, 2, shares, run, member)
@@ -289,14 +291,20 @@ def _project_rows_vjp(board: Any, t: Any, numbers: Any, run: int, member: int) -
             return
         first, last = cut(blocks, shares, item)
         start, stop = n * first // blocks, n * last // blocks
-        _multiply_by_turned(product, gq[start:stop], q_weight, zero, gn[start:stop])
-        _multiply_by_turned(product, gk[start:stop], k_weight, one, gn[start:stop])
-        _multiply_by_turned(product, gv[start:stop], v_weight, one, gn[start:stop])
+        _times_turned(
+            product, start, stop, at, 3 * width, t.q_weight, width, width, one, zero, t.gn
+        )
+        _times_turned(
+            product, start, stop, at + part, 3 * width, t.k_weight, width, width, one, one, t.gn
+        )
+        _times_turned(
+            product, start, stop, at + 2 * part, 3 * width, t.v_weight, width, width, one, one, t.gn
+        )
         for block in range(first, last):
             c, d = cut(n, blocks, block)
             column_sums(c, d, block, gpacked, wide)
             layer_norm_vjp(
-                c, d, block, gn, x, gamma, stats[0], stats[1], gmiddle, True, gx, sums[2], sums[3]
+                c, d, block, gn, x, gamma, stats[0], stats[1], gmiddle, gx, sums[2], sums[3]
             )  # fmt: skip
         finish(board, 2)
 

@@ -11,7 +11,7 @@ from typing import Any
 from numba import carray
 
 from ._activations import bias_gate, bias_gate_vjp
-from ._blas import gemm, multiply
+from ._blas import AS_IT_IS, TURNED, gemm, multiply
 from ._compile import address, inline, kernel, matrix, pointer, program, row
 from ._rows import add_bias, column_sums
 from ._team import finish, settle, take
@@ -45,13 +45,13 @@ def weight_vjp(
     if width >= columns:
         a, b = cut(width, pieces, piece)
         multiply(
-            product, True, False, b - a, columns, n, one, x + a * size, width, g, step, zero, out + a * columns * size,
+            product, TURNED, AS_IT_IS, b - a, columns, n, one, x + a * size, width, g, step, zero, out + a * columns * size,
             columns,
         )  # fmt: skip
     else:
         a, b = cut(columns, pieces, piece)
         multiply(
-            product, True, False, width, b - a, n, one, x, width, g + a * size, step, zero, out + a * size, columns
+            product, TURNED, AS_IT_IS, width, b - a, n, one, x, width, g + a * size, step, zero, out + a * size, columns
         )  # fmt: skip
 
 

@@ -90,12 +90,12 @@ def layer_norm(
 
 @kernel
 def layer_norm_vjp(
-    start: int, stop: int, part: int, g: Any, x: Any, gamma: Any, mean: Any, rstd: Any, residual: Any, added: bool,
+    start: int, stop: int, part: int, g: Any, x: Any, gamma: Any, mean: Any, rstd: Any, residual: Any,
     gx: Any, ggamma: Any, gbeta: Any,
 ) -> None:  # fmt: skip
     """Write the cotangents of rows of `x`; add those of `gamma` and `beta` to ``ggamma[part]``, ``gbeta[part]``.
 
-    Where `added`, rows of `residual` are added to the cotangents of `x`.
+    Rows of `residual` are added to the cotangents of `x`, unless it is empty.
     """
     n, zero = x.shape[1], x.dtype.type(0)
     count = x.dtype.type(x.shape[1])
@@ -112,7 +112,7 @@ def layer_norm_vjp(
             b += s * h
         a /= count
         b /= count
-        if added:
+        if residual.size > 0:
             more = residual[i]
             for j in range(n):
                 to[j] = more[j] + r * (at[j] * gamma[j] - a - (row[j] - m) * r * b)
