@@ -183,7 +183,7 @@ def take(board: Any, phase: int, items: int, run: int, member: int) -> int:
         first, last = items * share // shares, items * (share + 1) // shares
         while True:
             ticket = _read(board, slot)
-            item = first + ticket % ITEMS
+            item: int = first + ticket % ITEMS
             if ticket // ITEMS != run or item >= last:
                 break
             if _exchange(board, slot, ticket, ticket + 1):
