@@ -162,6 +162,18 @@ def test_bad_input_is_explained(xp):
         gpt(xp, num_layers=-1)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_table_of_too_few_positions_is_no_broadcast(xp, rows):
+    model = gpt(xp)
+    model.position_embedding = xp.nn.Embedding(rows, SIZES["embed_dim"])
+    tokens = xp.zeros((1, 4), dtype="int64")
+    if not model.device.backend.host_visible:  # where the host does not wait such rows are NaN
+        assert bool(xp.all(xp.isnan(model(tokens)[:, rows:])))
+        return
+    with pytest.raises(IndexError, match=rf"\[0, {rows}\); they go from 0 to 3"):
+        model(tokens)
+
+
 def test_token_ids_out_of_range_are_not_looked_up(xp, device):
     model = gpt(xp)
     if device.backend.host_visible:

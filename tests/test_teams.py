@@ -185,6 +185,19 @@ def test_a_caller_is_not_kept_waiting_by_helpers_who_do_not_come(threads, monkey
     assert time.monotonic() < deadline
 
 
+def test_threads_that_waited_for_a_kernel_in_vain_are_woken_for_a_program(threads):
+    def idle(start, stop, part):
+        time.sleep(0.001)
+
+    threads.call(2)
+    for _ in range(20):
+        _pool.run_parts(idle, 2, 2)  # all three look at the board, one finds the kernel
+    deadline = time.monotonic() + 60
+    while len(threads.asleep) < threads.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_helpers_in_vain_are_not_waited_for_until_they_may_be_worth_it(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(_pool, "perf_counter", lambda: now[0])
@@ -288,7 +301,7 @@ def test_arrays_that_a_program_cannot_read_as_they_are(change):
         assert np.array_equal(a, b)
 
 
-def test_only_what_is_needed_is_computed():
+def test_frozen_parameters_leave_the_other_gradients_as_they_are():
     block, x = a_block()
     for p in block.mlp.parameters():
         p.requires_grad = False

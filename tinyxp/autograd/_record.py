@@ -409,9 +409,7 @@ def _save(
             kept.append(a)
         elif i < len(read) and read[i]:
             kept.append(raws[i])
-            if (
-                a._alias is None and type(a._node) is Leaf
-            ):  # a parameter: all that `save_mark` would do
+            if a._alias is None and type(a._node) is Leaf:  # all that `save_mark` would do
                 checks.append((a, a._version))
             else:
                 save_mark(a, checks)

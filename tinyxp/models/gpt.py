@@ -228,15 +228,14 @@ class GPT(Module):
         start = caches[0].length if caches else 0
         self._check(tokens, start)
         stop, mask = start + tokens.shape[1], None
-        if padding is None and is_plain(self.position_embedding, Embedding):
-            places = self.position_embedding.weight[
-                start:stop
-            ]  # they follow each other in the table
+        table = self.position_embedding
+        if padding is None and is_plain(table, Embedding) and stop <= table.weight.shape[0]:
+            places = table.weight[start:stop]  # they follow each other there
         else:
             positions = tinyxp.arange(start, stop, device=tokens.device)
             if padding is not None:
                 positions, mask = _padded(positions, padding, stop)
-            places = self.position_embedding(positions)
+            places = table(positions)
         x = self.dropout(self.token_embedding(tokens) + places)
         for i, block in enumerate(self.blocks):
             if self.checkpoint and not caches:

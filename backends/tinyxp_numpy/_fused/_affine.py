@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AffineKernels", "form"]
 
-_EAGER = (
-    4  # a program is shared by threads where it takes a quarter of what another kernel must take
-)
+_EAGER = 4  # programs are shared by threads from a quarter of the work on that other kernels are
 
 
 class AffineKernels(Defaults):

@@ -67,13 +67,14 @@ def _prefill(start: int, stop: int, x: Any, bias: Any, out: Any) -> None:
 
 
 @kernel
-def _project(product: int, x: Any, weight: Any, bias: Any, out: Any) -> None:
-    """Write ``x @ weight + bias``."""
-    one = x.dtype.type(1)
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[i, j] = bias[j]
-    gemm(product, False, False, one, x, weight, one, out)
+def _project(product: int, x: Any, weight: int, bias: int, out: Any) -> None:
+    """Write ``x @ weight + bias``, both at addresses."""
+    (n, width), one = out.shape, x.dtype.type(1)
+    added = row(bias, width, x)
+    for i in range(n):
+        for j in range(width):
+            out[i, j] = added[j]
+    gemm(product, False, False, one, x, matrix(weight, x.shape[1], width, x), one, out)
 
 
 @kernel
@@ -103,17 +104,10 @@ def _project_rows(board: Any, t: Any, numbers: Any, run: int, member: int) -> No
             return
         start, stop = cut(n, shares, item)
         layer_norm(start, stop, item, x, gamma, beta, normal, stats[0], stats[1], eps)
-        for i in range(3):
-            at, bias_at = (
-                (t.q_weight, t.q_bias)
-                if i == 0
-                else (t.k_weight, t.k_bias)
-                if i == 1
-                else (t.v_weight, t.v_bias)
-            )
-            weight, bias = matrix(at, width, width, numbers), row(bias_at, width, numbers)
-            out = packed[start:stop, i * width : (i + 1) * width]
-            _project(product, normal[start:stop], weight, bias, out)
+        given, out = normal[start:stop], packed[start:stop]
+        _project(product, given, t.q_weight, t.q_bias, out[:, :width])
+        _project(product, given, t.k_weight, t.k_bias, out[:, width : 2 * width])
+        _project(product, given, t.v_weight, t.v_bias, out[:, 2 * width :])
         finish(board, 0)
 
 
